@@ -1,0 +1,68 @@
+//! The one clock: monotonic, and running through suspend where the system has such a clock.
+
+use std::time::Duration;
+
+/// A point on the clock that leases, deadlines and hold times are measured by.
+///
+/// On Linux this is `CLOCK_BOOTTIME`: a laptop that slept past its lease notices. Elsewhere it is
+/// the monotonic clock. Values of two processes on one host compare; values of two hosts do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        let now = rustix::time::clock_gettime(CLOCK);
+        // The clock starts at boot, so neither part can be negative.
+        Self(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
+    }
+
+    /// The point `nanos` nanoseconds after boot: the inverse of [`as_nanos`](Self::as_nanos).
+    #[must_use]
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
+    }
+
+    /// Nanoseconds since boot. A `u64` holds 584 years of them.
+    pub fn as_nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago `earlier` was, zero if it lies ahead.
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long until this point, zero once it has passed.
+    pub fn remaining(self) -> Duration {
+        self.saturating_duration_since(Self::now())
+    }
+
+    /// Whether this point has been reached.
+    pub fn has_passed(self) -> bool {
+        Self::now() >= self
+    }
+}
+
+impl std::ops::Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the end of time: a deadline that far away is no deadline.
+    fn add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(after))
+    }
+}
+
+impl std::ops::Sub<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at boot.
+    fn sub(self, before: Duration) -> Self {
+        Self(self.0.saturating_sub(before))
+    }
+}

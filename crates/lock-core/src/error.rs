@@ -80,7 +80,12 @@ pub struct DeadlockEdge {
 impl DeadlockEdge {
     /// One edge of a cycle.
     pub fn new(owner: OwnerId, key: LockKey, mode: Mode, site: Option<Arc<str>>) -> Self {
-        Self { owner, key, mode, site }
+        Self {
+            owner,
+            key,
+            mode,
+            site,
+        }
     }
 }
 
@@ -124,7 +129,11 @@ impl Error {
         let mut message = String::from("waiting would close a cycle: ");
         for (i, edge) in cycle.iter().enumerate() {
             let arrow = if i == 0 { "" } else { ", " };
-            let _ = write!(message, "{arrow}{} waits for `{}` ({})", edge.owner, edge.key, edge.mode);
+            let _ = write!(
+                message,
+                "{arrow}{} waits for `{}` ({})",
+                edge.owner, edge.key, edge.mode
+            );
             if let Some(site) = &edge.site {
                 let _ = write!(message, " at {site}");
             }
@@ -136,14 +145,20 @@ impl Error {
 
     /// An `Unsupported` error: `what` is the thing that `backend` cannot do.
     pub fn unsupported(backend: &'static str, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Unsupported, format!("the {backend} backend does not support {what}"))
-            .with_backend(backend)
+        Self::new(
+            ErrorKind::Unsupported,
+            format!("the {backend} backend does not support {what}"),
+        )
+        .with_backend(backend)
     }
 
     /// A `Closed` error for the given backend.
     pub fn closed(backend: &'static str) -> Self {
-        Self::new(ErrorKind::Closed, "closed; build a new manager to go on locking")
-            .with_backend(backend)
+        Self::new(
+            ErrorKind::Closed,
+            "closed; build a new manager to go on locking",
+        )
+        .with_backend(backend)
     }
 
     fn edit(&mut self) -> &mut Inner {

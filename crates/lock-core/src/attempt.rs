@@ -1,0 +1,171 @@
+//! The identity of one attempt to acquire.
+
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::fork::{self, ForkLocal};
+use crate::{Error, ErrorKind};
+
+/// Identifies a process, unguessably: 128 random bits, drawn again after a fork.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessNonce(u128);
+
+impl ProcessNonce {
+    /// This process's nonce.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness, which leaves no safe way to go on.
+    #[must_use]
+    pub fn current() -> Self {
+        *Self::cell().get_or_init(|| {
+            let mut bytes = [0; 16];
+            #[expect(clippy::expect_used, reason = "documented under # Panics")]
+            getrandom::fill(&mut bytes).expect("the operating system gave no random bytes");
+            Self(u128::from_ne_bytes(bytes))
+        })
+    }
+
+    fn cell() -> &'static ForkLocal<Self> {
+        static NONCE: ForkLocal<ProcessNonce> = ForkLocal::new();
+        &NONCE
+    }
+}
+
+impl fmt::Display for ProcessNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for ProcessNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for ProcessNonce {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        u128::from_str_radix(text, 16).map(Self).map_err(|source| {
+            Error::new(ErrorKind::Backend, format!("`{text}` is no process nonce"))
+                .with_source(source)
+        })
+    }
+}
+
+/// Proves to a backend which attempt a command belongs to.
+///
+/// Every attempt has its own, so that a late renewal or release of an earlier attempt by the same
+/// object, thread or task can never touch a later one. It is a process nonce and a counter, written
+/// `nonce-counter` in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerToken {
+    process: ProcessNonce,
+    counter: u64,
+}
+
+impl OwnerToken {
+    /// A token that no attempt ever had.
+    #[must_use]
+    pub fn mint() -> Self {
+        let generation = fork::generation();
+        BLOCK.with(|block| {
+            let (made_in, process, next) = block.get();
+            if made_in != generation || next.is_multiple_of(BLOCK_LEN) {
+                return Self::mint_from_new_block(block, generation);
+            }
+            block.set((made_in, process, next + 1));
+            Self {
+                process,
+                counter: next,
+            }
+        })
+    }
+
+    #[cold]
+    fn mint_from_new_block(block: &Cell<Block>, generation: u64) -> Self {
+        let process = ProcessNonce::current();
+        let counter = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * BLOCK_LEN;
+        block.set((generation, process, counter + 1));
+        Self { process, counter }
+    }
+
+    /// The process that made the attempt.
+    pub fn process(self) -> ProcessNonce {
+        self.process
+    }
+
+    /// The attempt within its process.
+    pub fn counter(self) -> u64 {
+        self.counter
+    }
+}
+
+/// Threads draw counters in blocks: a counter shared by all of them would cost more than the lock.
+const BLOCK_LEN: u64 = 1 << 16;
+static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+
+/// Fork generation, nonce, next counter. A counter at a block's start means: draw a new block.
+type Block = (u64, ProcessNonce, u64);
+
+thread_local! {
+    static BLOCK: Cell<Block> = const { Cell::new((0, ProcessNonce(0), 0)) };
+}
+
+impl fmt::Display for OwnerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:x}", self.process, self.counter)
+    }
+}
+
+impl fmt::Debug for OwnerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for OwnerToken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let malformed = || Error::new(ErrorKind::Backend, format!("`{text}` is no owner token"));
+        let (process, counter) = text.split_once('-').ok_or_else(malformed)?;
+        let counter = u64::from_str_radix(counter, 16).map_err(|_| malformed())?;
+        Ok(Self {
+            process: process.parse()?,
+            counter,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_distinct_over_threads_and_blocks() {
+        let mint = || {
+            (0..BLOCK_LEN + 10)
+                .map(|_| OwnerToken::mint())
+                .collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(mint)).collect();
+        let mut seen = HashSet::new();
+        for thread in threads {
+            for token in thread.join().unwrap() {
+                assert!(seen.insert(token), "{token} was minted twice");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_reads_back() {
+        let token = OwnerToken::mint();
+        assert_eq!(token.to_string().parse::<OwnerToken>().unwrap(), token);
+    }
+}

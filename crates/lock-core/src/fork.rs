@@ -1,0 +1,221 @@
+//! Noticing a fork, cheaply and in time.
+//!
+//! A forked child copies every byte of its parent, also the belief that a lock is held. So a child
+//! must start anew: [`generation`] tells whether a value was made before the fork, [`ForkLocal`]
+//! holds per-process state without touching the parent's, and [`InheritedDescriptor`] closes
+//! descriptors that would keep a kernel lock alive.
+//!
+//! The hook is `pthread_atfork`, which the C library runs for `fork`. A process made by a raw
+//! `clone` or `vfork` is not noticed; both are meant for an `exec` right after.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use once_cell::race::OnceBox;
+
+/// Counts forks along this process's line of ancestors, since the library was first used.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// Which process this is, along a line of forks: it changes in the child, and only there.
+///
+/// One relaxed load; the first call registers the fork hook.
+#[inline]
+pub fn generation() -> u64 {
+    #[cfg(unix)]
+    hook::install();
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// A value of this process. A child made by `fork` gets a new one, and never reads, locks or drops
+/// the parent's.
+#[derive(Debug)]
+pub struct ForkLocal<T> {
+    head: OnceBox<Node<T>>,
+}
+
+#[derive(Debug)]
+struct Node<T> {
+    generation: u64,
+    /// `None` only while dropping.
+    value: Option<T>,
+    next: OnceBox<Self>,
+}
+
+impl<T> ForkLocal<T> {
+    /// An empty cell.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            head: OnceBox::new(),
+        }
+    }
+
+    /// This process's value, made by `init` on first use. Racing threads may run `init` twice; one
+    /// result is kept and the other dropped, so no thread waits for another, also not for one that
+    /// a fork left behind.
+    pub fn get_or_init(&self, init: impl Fn() -> T) -> &T {
+        let generation = generation();
+        let mut cell = &self.head;
+        loop {
+            let node = cell.get_or_init(|| {
+                Box::new(Node {
+                    generation,
+                    value: Some(init()),
+                    next: OnceBox::new(),
+                })
+            });
+            match &node.value {
+                Some(value) if node.generation == generation => return value,
+                _ => cell = &node.next,
+            }
+        }
+    }
+
+    /// This process's value, if it has been made.
+    pub fn get(&self) -> Option<&T> {
+        let generation = generation();
+        let mut cell = &self.head;
+        loop {
+            let node = cell.get()?;
+            if node.generation == generation {
+                return node.value.as_ref();
+            }
+            cell = &node.next;
+        }
+    }
+}
+
+impl<T> Default for ForkLocal<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for Node<T> {
+    fn drop(&mut self) {
+        // Invariant: the parent's value is leaked, never dropped: its drop could release a lock,
+        // or wait for a mutex whose owner does not exist here.
+        if self.generation != generation() {
+            std::mem::forget(self.value.take());
+        }
+    }
+}
+
+#[cfg(unix)]
+pub use hook::InheritedDescriptor;
+
+#[cfg(unix)]
+mod hook {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::sync::Once;
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+    use once_cell::race::OnceBox;
+
+    /// Makes the C library call [`in_child`] in every forked child.
+    #[inline]
+    pub(super) fn install() {
+        static INSTALLED: AtomicBool = AtomicBool::new(false);
+        if !INSTALLED.load(Ordering::Relaxed) {
+            install_slowly(&INSTALLED);
+        }
+    }
+
+    #[cold]
+    fn install_slowly(installed: &AtomicBool) {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            #[expect(unsafe_code, reason = "no safe crate offers pthread_atfork")]
+            // SAFETY: `in_child` has the required type, lives for ever, and touches only atomics
+            // and close(2), which are allowed between fork and exec.
+            let status = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            assert_eq!(status, 0, "the C library has no memory for a fork hook");
+            installed.store(true, Ordering::Release);
+        });
+    }
+
+    extern "C" fn in_child() {
+        super::GENERATION.fetch_add(1, Ordering::Relaxed);
+        let mut chunk = FIRST.get();
+        while let Some(slots) = chunk {
+            for slot in &slots.descriptors {
+                let descriptor = slot.swap(FREE, Ordering::Relaxed);
+                if descriptor >= 0 {
+                    #[expect(unsafe_code, reason = "the owner stays behind in the parent")]
+                    // SAFETY: the descriptor is open (an `InheritedDescriptor` borrows it), and
+                    // its owner in this process is leaked by `ForkLocal`, so nobody uses it again.
+                    unsafe {
+                        libc::close(descriptor);
+                    }
+                }
+            }
+            chunk = slots.next.get();
+        }
+    }
+
+    const FREE: i32 = -1;
+    const SLOTS: usize = 64;
+
+    static FIRST: OnceBox<Chunk> = OnceBox::new();
+
+    /// A part of the list of descriptors: grows, never shrinks, needs no lock.
+    #[derive(Debug)]
+    struct Chunk {
+        descriptors: [AtomicI32; SLOTS],
+        next: OnceBox<Self>,
+    }
+
+    impl Chunk {
+        fn new() -> Box<Self> {
+            Box::new(Self {
+                descriptors: [const { AtomicI32::new(FREE) }; SLOTS],
+                next: OnceBox::new(),
+            })
+        }
+    }
+
+    /// Makes a forked child close a descriptor, as `O_CLOEXEC` does for an `exec`.
+    ///
+    /// Keep it beside the owner of the descriptor, declared *before* it, so that it is dropped
+    /// first; keep both in a [`ForkLocal`](super::ForkLocal).
+    #[derive(Debug)]
+    pub struct InheritedDescriptor(&'static AtomicI32);
+
+    impl InheritedDescriptor {
+        /// Enters `descriptor` into the list that a child closes.
+        pub fn close_in_child(descriptor: BorrowedFd<'_>) -> Self {
+            install();
+            let raw = descriptor.as_raw_fd();
+            let mut chunk = FIRST.get_or_init(Chunk::new);
+            loop {
+                for slot in &chunk.descriptors {
+                    let taken =
+                        slot.compare_exchange(FREE, raw, Ordering::AcqRel, Ordering::Relaxed);
+                    if taken.is_ok() {
+                        return Self(slot);
+                    }
+                }
+                chunk = chunk.next.get_or_init(Chunk::new);
+            }
+        }
+    }
+
+    impl Drop for InheritedDescriptor {
+        fn drop(&mut self) {
+            self.0.store(FREE, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_made_once_per_process() {
+        let cell = ForkLocal::new();
+        assert!(cell.get().is_none());
+        assert_eq!(*cell.get_or_init(|| 1), 1);
+        assert_eq!(*cell.get_or_init(|| 2), 1);
+        assert_eq!(cell.get(), Some(&1));
+    }
+}

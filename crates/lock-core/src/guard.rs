@@ -1,0 +1,500 @@
+//! The proof that a lock is held.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::acquire::HoldLimits;
+use crate::blocking::block_on;
+use crate::clock::Instant;
+use crate::lock::Shared;
+use crate::validity::Lost;
+use crate::{
+    Change, Error, ErrorKind, Fence, FencingNumber, FencingToken, Grant, LockKey, LossReason, Mode,
+    OwnerId, OwnerToken, ReadVersion, Released, Result, Slot, Step, Validity, fork, runtime,
+};
+
+/// The proof that a lock is held, until it is lost.
+///
+/// Dropping it releases, also on a panic and when a future that owns it is cancelled. The drop never
+/// blocks and reports nothing; [`release`](Self::release) tells whether the lock was ours to the end.
+/// `'static` and `Send`: move it into a task, or give it back on another thread.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+#[clippy::has_significant_drop]
+pub struct LockGuard {
+    /// `None` once the grant is given back or detached.
+    shared: Option<Arc<Shared>>,
+    grant: Grant,
+    mode: Mode,
+    /// The fork generation it was granted in.
+    generation: u64,
+    limits: Option<Box<Limits>>,
+}
+
+/// What bounds the hold, if anything does.
+struct Limits {
+    release_after: Option<Instant>,
+    max_hold: Option<AbortHandle>,
+}
+
+impl LockGuard {
+    pub(crate) fn new(shared: Arc<Shared>, grant: Grant, mode: Mode) -> Self {
+        let generation = fork::generation();
+        Self {
+            shared: Some(shared),
+            grant,
+            mode,
+            generation,
+            limits: None,
+        }
+    }
+
+    /// Applies the options that outlive the acquire.
+    pub(crate) fn limited(mut self, limits: HoldLimits) -> Self {
+        if limits.max_hold.is_some() || limits.at_least.is_some() {
+            self.limits = Some(Box::new(Limits {
+                release_after: limits.at_least.map(|duration| Instant::now() + duration),
+                max_hold: limits.max_hold.and_then(|limit| self.bound_hold(limit)),
+            }));
+        }
+        self
+    }
+
+    /// Takes the lock away from ourselves after `limit`.
+    fn bound_hold(&mut self, limit: Duration) -> Option<AbortHandle> {
+        let shared = Arc::clone(self.shared.as_ref()?);
+        let validity = self
+            .grant
+            .validity
+            .get_or_insert_with(Validity::unleased)
+            .clone();
+        let (attempt, until) = (self.grant.attempt, Instant::now() + limit);
+        let task = runtime::handle().spawn(async move {
+            while !until.has_passed() {
+                tokio::time::sleep(until.remaining()).await;
+            }
+            if validity.lose(LossReason::MaxHold) {
+                tracing::warn!(key = %shared.key, ?limit, "held longer than max_hold, given up");
+            }
+            shared.backend.abandon(&shared.key, attempt);
+        });
+        Some(task.abort_handle())
+    }
+
+    /// What is protected.
+    pub fn key(&self) -> &LockKey {
+        &self.shared().key
+    }
+
+    /// How it is held.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The attempt that was granted, as it stands in the holder's record.
+    pub fn attempt(&self) -> OwnerToken {
+        self.grant.attempt
+    }
+
+    /// What the protected resource should check. Only exclusive holders have one.
+    pub fn fencing_token(&self) -> Option<FencingToken> {
+        match self.grant.fence {
+            Fence::Exclusive(number) => {
+                Some(FencingToken::new(self.shared().fencing_epoch, number))
+            }
+            Fence::Shared(_) | Fence::Permit(_) => None,
+        }
+    }
+
+    /// The version of what a shared holder reads, where the backend knows it.
+    pub fn read_version(&self) -> Option<ReadVersion> {
+        match self.grant.fence {
+            Fence::Shared(version) => version,
+            Fence::Exclusive(_) | Fence::Permit(_) => None,
+        }
+    }
+
+    /// Which permit a permit holder has.
+    pub fn slot(&self) -> Option<Slot> {
+        match self.grant.fence {
+            Fence::Permit(slot) => Some(slot),
+            Fence::Exclusive(_) | Fence::Shared(_) => None,
+        }
+    }
+
+    /// How long the grant is good for unless it is renewed; zero once lost, `None` if it does not
+    /// end by itself.
+    pub fn remaining(&self) -> Option<Duration> {
+        let validity = self.grant.validity.as_ref()?;
+        match validity.loss() {
+            Some(_) => Some(Duration::ZERO),
+            None => validity.deadline().map(Instant::remaining),
+        }
+    }
+
+    /// Whether the lock is still ours, as far as this process can know: read off the clock now.
+    pub fn is_held(&self) -> bool {
+        self.loss().is_none()
+    }
+
+    /// Why the lock is lost, if it is.
+    pub fn loss(&self) -> Option<LossReason> {
+        if self.generation != fork::generation() {
+            return Some(LossReason::Forked);
+        }
+        self.grant.validity.as_ref().and_then(Validity::loss)
+    }
+
+    /// The loss signal: a future, a blocking wait, or a callback. It outlives the guard and never
+    /// fires for a plain release.
+    pub fn lost(&self) -> Lost {
+        self.grant
+            .validity
+            .as_ref()
+            .map_or_else(Lost::never, Validity::lost)
+    }
+
+    /// Runs `future` while the lock is held, and drops it when the lock is lost.
+    ///
+    /// It can be stopped only where it awaits: code between two await points runs on. For what must
+    /// not be written late, show the [`fencing_token`](Self::fencing_token) to the resource.
+    ///
+    /// # Errors
+    /// `Lost`; the future has then been dropped.
+    ///
+    /// # Cancel safety
+    /// As the future's own.
+    pub async fn protect<F: Future>(&self, future: F) -> Result<F::Output> {
+        let mut lost = self.lost();
+        let mut future = pin!(future);
+        let outcome = std::future::poll_fn(|context| {
+            if let Poll::Ready(reason) = std::pin::Pin::new(&mut lost).poll(context) {
+                return Poll::Ready(Err(reason));
+            }
+            future.as_mut().poll(context).map(Ok)
+        })
+        .await;
+        outcome.map_err(|reason| self.lost_error(reason))
+    }
+
+    /// Gives the lock back and says whether it was ours until now.
+    ///
+    /// # Errors
+    /// `Indeterminate` or `Unavailable` when the backend could not be told; it goes on trying.
+    ///
+    /// # Cancel safety
+    /// A dropped release still gives the lock back.
+    pub async fn release(mut self) -> Result<Released> {
+        match self.release_step() {
+            Step::Ready(outcome) => self.settle_release(outcome),
+            Step::Waiting(future) => {
+                let outcome = future.await;
+                self.settle_release(outcome)
+            }
+        }
+    }
+
+    /// [`release`](Self::release) for threads without a runtime.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    ///
+    /// # Blocking
+    /// As long as the backend takes to answer. Do not call it on a thread that runs async tasks.
+    pub fn release_blocking(mut self) -> Result<Released> {
+        match self.release_step() {
+            Step::Ready(outcome) => self.settle_release(outcome),
+            Step::Waiting(future) => {
+                let outcome = block_on(future);
+                self.settle_release(outcome)
+            }
+        }
+    }
+
+    fn release_step(&mut self) -> Step<Result<Released>> {
+        if self.generation != fork::generation() {
+            return Step::Ready(Ok(Released::AlreadyLost));
+        }
+        if self.defer_release() {
+            return Step::Ready(Ok(Released::Released));
+        }
+        let shared = self.shared();
+        shared.backend.release(&shared.key, &self.grant)
+    }
+
+    fn settle_release(&mut self, outcome: Result<Released>) -> Result<Released> {
+        match outcome {
+            Ok(released) => {
+                self.disarm();
+                Ok(released)
+            }
+            // Still armed: the drop abandons the attempt, and the backend goes on trying.
+            Err(error) => Err(error.with_key(self.key())),
+        }
+    }
+
+    /// Keeps the lock until `hold_at_least` is over. Returns whether it must be kept.
+    fn defer_release(&mut self) -> bool {
+        let Some(until) = self.limits.as_ref().and_then(|limits| limits.release_after) else {
+            return false;
+        };
+        if until.has_passed() || self.loss().is_some() {
+            return false;
+        }
+        let Some(shared) = self.shared.clone() else {
+            return false;
+        };
+        let attempt = self.grant.attempt;
+        runtime::handle().spawn(async move {
+            while !until.has_passed() {
+                tokio::time::sleep(until.remaining()).await;
+            }
+            shared.backend.abandon(&shared.key, attempt);
+        });
+        self.disarm();
+        true
+    }
+
+    /// Turns an exclusive hold into a shared one; no other exclusive holder comes in between.
+    ///
+    /// # Errors
+    /// `Unsupported` where the backend cannot do it atomically (the lock is then held as before),
+    /// `Lost`, and `InvalidConfig` unless the mode is exclusive.
+    ///
+    /// # Cancel safety
+    /// A dropped downgrade leaves the lock held, and the guard shared: the weaker of the two.
+    pub async fn downgrade(&mut self) -> Result<()> {
+        if self.mode != Mode::Exclusive {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "held as {}; only an exclusive hold can be downgraded",
+                    self.mode
+                ),
+            )
+            .with_key(self.key()));
+        }
+        let before = self.grant.clone();
+        let step = self.alter(Change::Downgrade);
+        self.mode = Mode::Shared;
+        self.grant.fence = Fence::Shared(None);
+        match step.finish().await {
+            Ok(grant) => self.grant = grant,
+            Err(error) => {
+                if error.kind() == ErrorKind::Unsupported {
+                    self.mode = Mode::Exclusive;
+                    self.grant = before;
+                }
+                return Err(error.with_key(self.key()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes another owner answer for the lock, in deadlock detection and in records.
+    ///
+    /// # Errors
+    /// `Lost`, or as the backend.
+    ///
+    /// # Cancel safety
+    /// The lock stays held; whether the transfer was made is open.
+    pub async fn transfer_to(&mut self, owner: OwnerId) -> Result<()> {
+        let step = self.alter(Change::Transfer(owner));
+        self.grant = step
+            .finish()
+            .await
+            .map_err(|error| error.with_key(self.key()))?;
+        Ok(())
+    }
+
+    /// Separates the lock from this guard, to be attached again elsewhere by
+    /// [`Lock::attach`](crate::Lock::attach).
+    ///
+    /// Until then nobody renews it: attach it before its lease ends. A detached lock that is
+    /// forgotten is bounded by its lease, by `max_hold`, or by the life of the process.
+    ///
+    /// # Errors
+    /// `Lost`, or as the backend.
+    ///
+    /// # Cancel safety
+    /// A dropped detach releases the lock.
+    pub async fn detach(mut self) -> Result<Detached> {
+        let grant = self.alter(Change::Detach).finish().await;
+        let grant = grant.map_err(|error| error.with_key(self.key()))?;
+        let detached = Detached {
+            key: self.key().clone(),
+            attempt: grant.attempt,
+            mode: self.mode,
+            fence: grant.fence,
+            validity: self.grant.validity.clone(),
+        };
+        self.keep_max_hold();
+        self.shared = None;
+        Ok(detached)
+    }
+
+    /// Forgets the guard without releasing: the lock then ends with its lease, its `max_hold`, or
+    /// the process. Renewal stops.
+    pub fn leak(mut self) {
+        if let Step::Waiting(future) = self.alter(Change::Detach) {
+            runtime::handle().spawn(future);
+        }
+        self.keep_max_hold();
+        self.shared = None;
+    }
+
+    fn alter(&self, change: Change) -> Step<Result<Grant>> {
+        if let Some(reason) = self.loss() {
+            return Step::Ready(Err(self.lost_error(reason)));
+        }
+        let shared = self.shared();
+        shared.backend.alter(&shared.key, &self.grant, change)
+    }
+
+    fn keep_max_hold(&mut self) {
+        if let Some(limits) = &mut self.limits {
+            limits.max_hold = None;
+        }
+    }
+
+    fn lost_error(&self, reason: LossReason) -> Error {
+        Error::new(ErrorKind::Lost, reason.to_string()).with_key(self.key())
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        // Invariant: `shared` is taken only by methods that consume the guard.
+        self.shared
+            .as_ref()
+            .unwrap_or_else(|| unreachable!("a guard in use has its lock"))
+    }
+
+    fn disarm(&mut self) {
+        self.shared = None;
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // The lock stays with the parent.
+            std::mem::forget(self.shared.take());
+            return;
+        }
+        if self.shared.is_none() || self.defer_release() {
+            return;
+        }
+        if let Some(shared) = self.shared.take() {
+            shared.backend.abandon(&shared.key, self.grant.attempt);
+        }
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        if let Some(task) = &self.max_hold {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("key", &self.shared.as_ref().map(|shared| &shared.key))
+            .field("mode", &self.mode)
+            .field("fence", &self.grant.fence)
+            .field("held", &self.is_held())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A held lock without a guard, to be attached again by [`Lock::attach`](crate::Lock::attach).
+///
+/// `Display` and `FromStr` carry it to another process, where the backend reaches that far. Whoever
+/// has the text can release the lock: treat it like a password.
+#[derive(Clone, Debug)]
+#[must_use = "a detached lock stays held until it is attached and released, or ends by itself"]
+pub struct Detached {
+    pub(crate) key: LockKey,
+    pub(crate) attempt: OwnerToken,
+    pub(crate) mode: Mode,
+    pub(crate) fence: Fence,
+    pub(crate) validity: Option<Validity>,
+}
+
+impl Detached {
+    /// The key it was detached from.
+    pub fn key(&self) -> &LockKey {
+        &self.key
+    }
+}
+
+impl fmt::Display for Detached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            Mode::Exclusive => "x".to_owned(),
+            Mode::Shared => "s".to_owned(),
+            Mode::Permit(permits) => format!("p{}/{}", permits.count(), permits.of()),
+        };
+        let fence = match self.fence {
+            Fence::Exclusive(number) => number.get(),
+            Fence::Shared(version) => version.map_or(0, |version| version.0.get()),
+            Fence::Permit(slot) => slot.0.into(),
+        };
+        write!(
+            f,
+            "{} {mode} {fence} {}",
+            self.attempt,
+            self.key.qualified()
+        )
+    }
+}
+
+impl FromStr for Detached {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let malformed = || {
+            Error::new(
+                ErrorKind::InvalidKey,
+                "this text is no detached lock; pass what was printed",
+            )
+        };
+        let mut parts = text.splitn(4, ' ');
+        let mut part = || parts.next().ok_or_else(malformed);
+        let (attempt, mode, fence, key) = (part()?, part()?, part()?, part()?);
+        let number: u64 = fence.parse().map_err(|_| malformed())?;
+        let fencing = || FencingNumber::from_raw(number).ok_or_else(malformed);
+        let (mode, fence) = match mode {
+            "x" => (Mode::Exclusive, Fence::Exclusive(fencing()?)),
+            "s" if number == 0 => (Mode::Shared, Fence::Shared(None)),
+            "s" => (Mode::Shared, Fence::Shared(Some(ReadVersion(fencing()?)))),
+            permit => {
+                let (count, of) = permit
+                    .strip_prefix('p')
+                    .and_then(|permits| permits.split_once('/'))
+                    .ok_or_else(malformed)?;
+                let parse = |text: &str| text.parse().map_err(|_| malformed());
+                let slot = u32::try_from(number).map_err(|_| malformed())?;
+                (
+                    Mode::permits(parse(count)?, parse(of)?)?,
+                    Fence::Permit(Slot(slot)),
+                )
+            }
+        };
+        let key = LockKey::from_qualified(key)?;
+        Ok(Self {
+            key,
+            attempt: attempt.parse()?,
+            mode,
+            fence,
+            validity: None,
+        })
+    }
+}

@@ -1,0 +1,48 @@
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
+pub mod fork;
+pub mod runtime;
+
+mod acquire;
+mod attempt;
+mod backend;
+mod blocking;
+mod capabilities;
+mod error;
+mod fencing;
+mod guard;
+mod handoff;
+mod inspect;
+mod key;
+mod lock;
+mod mode;
+mod options;
+mod owner;
+mod queue;
+mod request;
+mod step;
+mod validity;
+
+pub use acquire::Acquire;
+pub use attempt::{OwnerToken, ProcessNonce};
+pub use backend::{Change, Grant, LockBackend, Released, Renewal, Renewed};
+pub use blocking::block_on;
+pub use capabilities::{Capabilities, DetachReach, FencingLife, LeaseKind, Ordering, Scope};
+pub use error::{DeadlockEdge, Error, ErrorKind, Result};
+pub use fencing::{
+    Fence, FencedFile, FencedRegister, FencedTable, FencingNumber, FencingToken, ReadVersion, Slot,
+    StaleToken,
+};
+pub use guard::{Detached, LockGuard};
+pub use handoff::Handoff;
+pub use inspect::{InspectPage, InspectQuery, KeyReport, PartyRecord, ProcessRecord, Select};
+pub use key::LockKey;
+pub use lock::{Lock, TryAcquire};
+pub use mode::{Mode, Permits};
+pub use options::AcquireOptions;
+pub use owner::{OwnerId, OwnerOrigin};
+pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal};
+pub use request::{Request, Wait};
+pub use step::{BoxFuture, Step};
+pub use validity::{LeaseTerms, LossReason, Lost, Validity};

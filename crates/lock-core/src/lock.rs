@@ -1,0 +1,261 @@
+//! A named lock, ready to acquire.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::acquire::Attempt;
+use crate::guard::Detached;
+use crate::{
+    Acquire, AcquireOptions, Change, Error, ErrorKind, Grant, InspectQuery, LockBackend, LockGuard,
+    LockKey, Result, Wait,
+};
+
+/// A named lock: a key, the backend that implements it, and the options of its acquires.
+///
+/// Cheap to clone; clones are the same lock. Not re-entrant: a second acquire waits for the first,
+/// also in the same task. Dropping it does nothing to guards that are out.
+///
+/// ```no_run
+/// # async fn example(lock: lock_core::Lock) -> lock_core::Result<()> {
+/// let guard = lock.acquire().await?;
+/// // … what the lock protects …
+/// guard.release().await?; // or just drop it
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Lock {
+    shared: Arc<Shared>,
+}
+
+/// What a lock shares with its guards: one allocation for all of them.
+pub(crate) struct Shared {
+    pub(crate) key: LockKey,
+    pub(crate) backend: Arc<dyn LockBackend>,
+    pub(crate) fencing_epoch: u32,
+    options: AcquireOptions,
+}
+
+impl Lock {
+    /// The lock of `key` on `backend`, with default options and fencing epoch 0.
+    pub fn new(backend: Arc<dyn LockBackend>, key: LockKey) -> Self {
+        Self::with_epoch(backend, key, 0)
+    }
+
+    /// The same, with fencing tokens of a raised epoch.
+    pub fn with_epoch(backend: Arc<dyn LockBackend>, key: LockKey, fencing_epoch: u32) -> Self {
+        let options = AcquireOptions::new();
+        Self {
+            shared: Arc::new(Shared {
+                key,
+                backend,
+                fencing_epoch,
+                options,
+            }),
+        }
+    }
+
+    /// The same lock with other default options.
+    #[must_use]
+    pub fn with_options(&self, options: AcquireOptions) -> Self {
+        let Shared {
+            key,
+            backend,
+            fencing_epoch,
+            ..
+        } = &*self.shared;
+        let (key, backend, fencing_epoch) = (key.clone(), Arc::clone(backend), *fencing_epoch);
+        Self {
+            shared: Arc::new(Shared {
+                key,
+                backend,
+                fencing_epoch,
+                options,
+            }),
+        }
+    }
+
+    /// What is protected.
+    pub fn key(&self) -> &LockKey {
+        &self.shared.key
+    }
+
+    /// What implements the lock.
+    pub fn backend(&self) -> &Arc<dyn LockBackend> {
+        &self.shared.backend
+    }
+
+    /// The options of acquires that bring none of their own.
+    pub fn options(&self) -> &AcquireOptions {
+        &self.shared.options
+    }
+
+    /// Waits until the lock is held, within the wait limit of this lock's options.
+    ///
+    /// # Errors
+    /// `Timeout` when the wait limit passes; otherwise as [`LockBackend::acquire`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any point leaves no lock and no queue entry.
+    #[track_caller]
+    pub fn acquire(&self) -> Acquire {
+        Acquire::new(self.attempt(&self.shared.options, None, Location::caller()))
+    }
+
+    /// The same, with other options.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and `InvalidConfig` for options that contradict each other.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn acquire_with(&self, options: &AcquireOptions) -> Acquire {
+        Acquire::new(self.attempt(options, None, Location::caller()))
+    }
+
+    /// One attempt, no waiting; `None` when contended.
+    ///
+    /// # Errors
+    /// As [`LockBackend::acquire`]; contention is not one.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn try_acquire(&self) -> TryAcquire {
+        self.try_acquire_with(&self.shared.options)
+    }
+
+    /// One attempt with other options, whose wait limit is ignored.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn try_acquire_with(&self, options: &AcquireOptions) -> TryAcquire {
+        TryAcquire(self.attempt(options, Some(Wait::Now), Location::caller()))
+    }
+
+    /// Waits at most `limit`; `None` when the lock was not free in time.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn try_acquire_for(&self, limit: Duration) -> TryAcquire {
+        let wait = Wait::at_most(limit);
+        TryAcquire(self.attempt(&self.shared.options, Some(wait), Location::caller()))
+    }
+
+    fn attempt(
+        &self,
+        options: &AcquireOptions,
+        wait: Option<Wait>,
+        site: &'static Location<'static>,
+    ) -> Attempt {
+        let wait = wait.unwrap_or_else(|| options.wait());
+        let request = options.to_request(wait).map(|mut request| {
+            request.site = Some(site);
+            request
+        });
+        Attempt::new(Arc::clone(&self.shared), request, options)
+    }
+
+    /// Takes over a lock that was detached from its guard, here or, where the backend reaches that
+    /// far, in another process.
+    ///
+    /// # Errors
+    /// `Lost` when it is no longer held, `Unsupported` when the backend cannot take it over here,
+    /// `InvalidKey` when it was detached from another key.
+    ///
+    /// # Cancel safety
+    /// A dropped attach leaves the lock detached.
+    pub async fn attach(&self, detached: Detached) -> Result<LockGuard> {
+        if detached.key != *self.key() {
+            return Err(Error::new(
+                ErrorKind::InvalidKey,
+                format!(
+                    "detached from `{}`; attach it to the lock of that key",
+                    detached.key
+                ),
+            )
+            .with_key(self.key()));
+        }
+        let grant = Grant {
+            attempt: detached.attempt,
+            fence: detached.fence,
+            validity: detached.validity,
+        };
+        let backend = &self.shared.backend;
+        let grant = backend
+            .alter(self.key(), &grant, Change::Attach)
+            .finish()
+            .await?;
+        Ok(LockGuard::new(
+            Arc::clone(&self.shared),
+            grant,
+            detached.mode,
+        ))
+    }
+
+    /// Whether anyone holds the lock now. Advisory: it may be out of date when it returns.
+    ///
+    /// # Errors
+    /// As [`LockBackend::inspect`].
+    ///
+    /// # Cancel safety
+    /// Changes nothing, so it can be dropped at any point.
+    pub async fn is_locked(&self) -> Result<bool> {
+        let page = self
+            .shared
+            .backend
+            .inspect(InspectQuery::key(self.key().clone()))
+            .await?;
+        Ok(page.keys.iter().any(|report| !report.holders.is_empty()))
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("key", &self.shared.key)
+            .field("backend", &self.shared.backend.capabilities().name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pending acquire whose contention is no error: what `try_*` return.
+#[derive(Debug)]
+#[must_use = "an acquire does nothing unless it is awaited or waited for"]
+pub struct TryAcquire(Attempt);
+
+impl TryAcquire {
+    /// Waits on the calling thread instead of a task.
+    ///
+    /// # Errors
+    /// As [`Lock::try_acquire`].
+    ///
+    /// # Blocking
+    /// Parks the thread as long as the wait limit allows. Do not call it on a thread that runs
+    /// async tasks.
+    pub fn wait(mut self) -> Result<Option<LockGuard>> {
+        self.0.wait()
+    }
+}
+
+impl Future for TryAcquire {
+    type Output = Result<Option<LockGuard>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context)
+    }
+}

@@ -1,0 +1,182 @@
+//! How a caller wants to acquire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::{Error, ErrorKind, Mode, OwnerId, OwnerToken, Request, Result, Wait};
+
+/// How to acquire: mode, wait limit, priority, lease and record. Every option has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use lock_core::{AcquireOptions, Mode};
+///
+/// let options = AcquireOptions::new()
+///     .mode(Mode::Shared)
+///     .wait_limit(Duration::from_secs(5))
+///     .priority(10)
+///     .label("nightly report");
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct AcquireOptions {
+    mode: Mode,
+    wait: WaitLimit,
+    priority: i8,
+    ttl: Option<Duration>,
+    owner: Option<OwnerId>,
+    label: Option<Arc<str>>,
+    record: Option<Arc<[u8]>>,
+    pub(crate) max_hold: Option<Duration>,
+    pub(crate) hold_at_least: Option<Duration>,
+    lock_delay: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum WaitLimit {
+    #[default]
+    None,
+    For(Duration),
+    Until(Instant),
+}
+
+impl AcquireOptions {
+    /// The longest record, in bytes.
+    pub const MAX_RECORD_LEN: usize = 1024;
+
+    /// Exclusive, waiting without a limit, priority 0, no label.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How to hold the key. Default: [`Mode::Exclusive`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How long to wait, counted from the acquire. Zero is one attempt. Default: no limit.
+    pub fn wait_limit(mut self, limit: Duration) -> Self {
+        self.wait = WaitLimit::For(limit);
+        self
+    }
+
+    /// Until when to wait. Default: no limit.
+    pub fn wait_until(mut self, deadline: Instant) -> Self {
+        self.wait = WaitLimit::Until(deadline);
+        self
+    }
+
+    /// Waits without a limit, which is the default.
+    pub fn wait_forever(mut self) -> Self {
+        self.wait = WaitLimit::None;
+        self
+    }
+
+    /// Higher goes first; first come first served within one priority. Default: 0.
+    ///
+    /// A waiter that has been bypassed 64 times goes to the front whatever its priority.
+    pub fn priority(mut self, priority: i8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The life of the lease between renewals. Default: the backend's, usually 30 s. A backend
+    /// without leases answers `Unsupported`.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Who acquires, for deadlock detection. Default: the running task or thread is inferred.
+    pub fn owner(mut self, owner: OwnerId) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// A line for people who ask who holds the lock. Default: none.
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Opaque bytes kept with the holder's record, at most 1,024. Default: none.
+    pub fn record(mut self, record: impl Into<Arc<[u8]>>) -> Self {
+        self.record = Some(record.into());
+        self
+    }
+
+    /// Gives the lock up, as lost, when the guard is held longer than this: bounds a wedged or
+    /// forgotten holder. Default: no bound.
+    pub fn max_hold(mut self, limit: Duration) -> Self {
+        self.max_hold = Some(limit);
+        self
+    }
+
+    /// Keeps the lock at least this long, also when the guard is released earlier, while this
+    /// process lives: a short periodic job then does not run twice in one period. Default: zero.
+    pub fn hold_at_least(mut self, duration: Duration) -> Self {
+        self.hold_at_least = Some(duration);
+        self
+    }
+
+    /// Keeps the key closed this long after an unclean loss, so that a paused holder's last writes
+    /// settle. Default: none. A backend that cannot do it answers `Unsupported`.
+    pub fn lock_delay(mut self, delay: Duration) -> Self {
+        self.lock_delay = Some(delay);
+        self
+    }
+
+    /// The mode that will be asked for.
+    pub fn requested_mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Turns the wait limit into a deadline, so that several acquires can share it.
+    pub fn with_fixed_deadline(mut self) -> Self {
+        if let WaitLimit::For(limit) = self.wait
+            && !limit.is_zero()
+        {
+            self.wait = WaitLimit::Until(Instant::now() + limit);
+        }
+        self
+    }
+
+    /// The deadline of the wait limit, counted from now.
+    pub(crate) fn wait(&self) -> Wait {
+        match self.wait {
+            WaitLimit::None => Wait::Forever,
+            WaitLimit::For(limit) => Wait::at_most(limit),
+            WaitLimit::Until(deadline) => Wait::Until(deadline),
+        }
+    }
+
+    /// The request of one new attempt.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a record over [`MAX_RECORD_LEN`](Self::MAX_RECORD_LEN).
+    pub fn to_request(&self, wait: Wait) -> Result<Request> {
+        if let Some(record) = &self.record
+            && record.len() > Self::MAX_RECORD_LEN
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "the record has {} bytes, {} fit",
+                    record.len(),
+                    Self::MAX_RECORD_LEN
+                ),
+            ));
+        }
+        let mut request = Request::new(OwnerToken::mint(), self.mode, wait);
+        request.priority = self.priority;
+        request.ttl = self.ttl;
+        request.owner = self.owner;
+        request.label.clone_from(&self.label);
+        request.record.clone_from(&self.record);
+        request.lock_delay = self.lock_delay;
+        Ok(request)
+    }
+}

@@ -1,0 +1,260 @@
+//! Holders and waiters of one key: who may enter, who is next.
+//!
+//! A plain state machine without time, wakers or I/O, so that every backend that decides order
+//! itself decides it the same way, and so that it can be tested exhaustively.
+
+mod waiting;
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use crate::{Mode, OwnerToken};
+use waiting::Waiting;
+
+/// A waiter that has been bypassed this often goes to the front, whatever its priority.
+pub const BYPASS_LIMIT: u32 = 64;
+
+/// Someone who holds or waits, with whatever the backend keeps about it.
+#[derive(Clone, Debug)]
+pub struct Party<T> {
+    /// The attempt.
+    pub attempt: OwnerToken,
+    /// How it holds or wants to hold.
+    pub mode: Mode,
+    /// Higher goes first.
+    pub priority: i8,
+    /// The backend's own data.
+    pub data: T,
+}
+
+/// Why a party could not enter at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It can wait for its turn.
+    Contended,
+    /// It can never take turns with this mode, which is held or waited for.
+    Conflict(Mode),
+}
+
+/// The holders and waiters of one key.
+///
+/// - Exclusive excludes all; shared goes with shared; permits go together up to their maximum.
+/// - Higher priority first, first come first served within one. Nobody overtakes the head: a
+///   waiting exclusive holds back new shared ones, a waiter for many permits holds back one for few.
+/// - The oldest waiter of each priority counts who overtakes it; after [`BYPASS_LIMIT`] it goes to
+///   the front.
+/// - A holder that leaves hands over directly: the next ones hold before anyone else can ask.
+///
+/// One uncontended holder costs no allocation.
+#[derive(Clone)]
+pub struct KeyQueue<T> {
+    holders: SmallVec<[Party<T>; 1]>,
+    permits_used: u32,
+    waiting: Option<Box<Waiting<T>>>,
+}
+
+impl<T> KeyQueue<T> {
+    /// A key that nobody uses.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            holders: SmallVec::new(),
+            permits_used: 0,
+            waiting: None,
+        }
+    }
+
+    /// Whether nobody holds and nobody waits, so that the key can be forgotten.
+    pub fn is_idle(&self) -> bool {
+        self.holders.is_empty() && self.waiting.is_none()
+    }
+
+    /// Who holds.
+    pub fn holders(&self) -> impl Iterator<Item = &Party<T>> {
+        self.holders.iter()
+    }
+
+    /// Who waits, next one first.
+    pub fn waiters(&self) -> impl Iterator<Item = &Party<T>> {
+        self.waiting.iter().flat_map(|waiting| waiting.iter())
+    }
+
+    /// One holder.
+    pub fn holder_mut(&mut self, attempt: OwnerToken) -> Option<&mut Party<T>> {
+        self.holders
+            .iter_mut()
+            .find(|holder| holder.attempt == attempt)
+    }
+
+    /// Whether a party could enter at once, or why not.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn admits(&self, mode: Mode, priority: i8) -> Result<(), Refusal> {
+        if let Some(other) = self.conflict(mode) {
+            return Err(Refusal::Conflict(other));
+        }
+        let overtakes_nobody = self
+            .waiting
+            .as_ref()
+            .is_none_or(|waiting| waiting.yields_to(priority));
+        if overtakes_nobody && self.fits(mode) {
+            Ok(())
+        } else {
+            Err(Refusal::Contended)
+        }
+    }
+
+    /// Makes a party a holder. Call it only right after [`admits`](Self::admits) said so.
+    pub fn enter(&mut self, party: Party<T>) {
+        debug_assert!(self.admits(party.mode, party.priority).is_ok());
+        if let Some(waiting) = &mut self.waiting {
+            waiting.count_newcomer(party.priority);
+        }
+        self.hold(party);
+    }
+
+    /// Queues a party. Call it only after [`admits`](Self::admits) said it is contended.
+    pub fn enqueue(&mut self, party: Party<T>) {
+        debug_assert_eq!(
+            self.admits(party.mode, party.priority),
+            Err(Refusal::Contended)
+        );
+        self.waiting.get_or_insert_with(Box::default).push(party);
+    }
+
+    /// Ends an attempt, whether it holds, waits, or is unknown, and lets the next ones in:
+    /// `granted` is called for each, already a holder.
+    pub fn leave(
+        &mut self,
+        attempt: OwnerToken,
+        granted: impl FnMut(&mut Party<T>),
+    ) -> Option<Party<T>> {
+        let gone = match self
+            .holders
+            .iter()
+            .position(|holder| holder.attempt == attempt)
+        {
+            Some(at) => {
+                let holder = self.holders.swap_remove(at);
+                self.permits_used -= permits(holder.mode);
+                holder
+            }
+            None => self.waiting.as_mut()?.remove(attempt)?,
+        };
+        self.admit_next(granted);
+        Some(gone)
+    }
+
+    /// Turns an exclusive holder into a shared one, and lets in the shared ones at the head.
+    ///
+    /// # Errors
+    /// A conflicting mode that is waited for; nothing has changed then. `None` of the inner option
+    /// means that the attempt does not hold exclusively.
+    pub fn downgrade(
+        &mut self,
+        attempt: OwnerToken,
+        granted: impl FnMut(&mut Party<T>),
+    ) -> Result<Option<()>, Mode> {
+        let waited_for = self
+            .waiting
+            .as_ref()
+            .and_then(|waiting| waiting.conflict(Mode::Shared));
+        let holder = self
+            .holder_mut(attempt)
+            .filter(|holder| holder.mode == Mode::Exclusive);
+        let Some(holder) = holder else {
+            return Ok(None);
+        };
+        if let Some(other) = waited_for {
+            return Err(other);
+        }
+        holder.mode = Mode::Shared;
+        self.admit_next(granted);
+        Ok(Some(()))
+    }
+
+    /// Removes everyone who waits.
+    pub fn drain_waiters(&mut self) -> impl Iterator<Item = Party<T>> + use<T> {
+        self.waiting
+            .take()
+            .into_iter()
+            .flat_map(|waiting| waiting.into_parties())
+    }
+
+    fn admit_next(&mut self, mut granted: impl FnMut(&mut Party<T>)) {
+        while let Some(waiting) = &mut self.waiting {
+            let next = waiting.head_mode();
+            if !next.is_some_and(|mode| fits(&self.holders, self.permits_used, mode)) {
+                break;
+            }
+            if let Some(party) = waiting.pop() {
+                self.hold(party);
+                if let Some(holder) = self.holders.last_mut() {
+                    granted(holder);
+                }
+            }
+        }
+        if self
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.is_empty())
+        {
+            self.waiting = None;
+        }
+    }
+
+    fn hold(&mut self, party: Party<T>) {
+        self.permits_used += permits(party.mode);
+        self.holders.push(party);
+    }
+
+    fn fits(&self, mode: Mode) -> bool {
+        fits(&self.holders, self.permits_used, mode)
+    }
+
+    /// A mode in use that can never take turns with `mode`. All holders have one mode, or modes
+    /// that agree, so looking at the first is enough.
+    fn conflict(&self, mode: Mode) -> Option<Mode> {
+        let held = self.holders.first().map(|holder| holder.mode);
+        held.filter(|held| held.conflicts_with(mode))
+            .or_else(|| self.waiting.as_ref()?.conflict(mode))
+    }
+}
+
+fn fits<T>(holders: &[Party<T>], permits_used: u32, mode: Mode) -> bool {
+    let Some(held) = holders.first().map(|holder| holder.mode) else {
+        return true;
+    };
+    match (held, mode) {
+        (Mode::Shared, Mode::Shared) => true,
+        (Mode::Permit(_), Mode::Permit(wanted)) => wanted.of() - permits_used >= wanted.count(),
+        _ => false,
+    }
+}
+
+fn permits(mode: Mode) -> u32 {
+    match mode {
+        Mode::Permit(permits) => permits.count(),
+        Mode::Exclusive | Mode::Shared => 0,
+    }
+}
+
+impl<T> Default for KeyQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for KeyQueue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyQueue")
+            .field("holders", &self.holders)
+            .field("waiters", &self.waiters().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use super::*;
+use crate::OwnerToken;
+
+fn party(mode: Mode, priority: i8) -> Party<u32> {
+    Party {
+        attempt: OwnerToken::mint(),
+        mode,
+        priority,
+        data: 0,
+    }
+}
+
+/// Enters or queues; returns the attempt and whether it holds.
+fn ask(queue: &mut KeyQueue<u32>, mode: Mode, priority: i8) -> (OwnerToken, bool) {
+    let party = party(mode, priority);
+    let attempt = party.attempt;
+    match queue.admits(mode, priority) {
+        Ok(()) => {
+            queue.enter(party);
+            (attempt, true)
+        }
+        Err(Refusal::Contended) => {
+            queue.enqueue(party);
+            (attempt, false)
+        }
+        Err(conflict) => panic!("{conflict:?}"),
+    }
+}
+
+fn leave(queue: &mut KeyQueue<u32>, attempt: OwnerToken) -> Vec<OwnerToken> {
+    let mut granted = Vec::new();
+    assert!(
+        queue
+            .leave(attempt, |party| granted.push(party.attempt))
+            .is_some()
+    );
+    granted
+}
+
+#[test]
+fn first_come_first_served_within_a_priority_and_higher_goes_first() {
+    let mut queue = KeyQueue::new();
+    let (first, held) = ask(&mut queue, Mode::Exclusive, 0);
+    assert!(held);
+    let (low_a, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (low_b, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (high, _) = ask(&mut queue, Mode::Exclusive, 5);
+    assert_eq!(leave(&mut queue, first), [high]);
+    assert_eq!(leave(&mut queue, high), [low_a]);
+    assert_eq!(leave(&mut queue, low_a), [low_b]);
+    assert!(leave(&mut queue, low_b).is_empty() && queue.is_idle());
+}
+
+#[test]
+fn a_waiting_exclusive_holds_back_shared_ones_until_it_leaves() {
+    let mut queue = KeyQueue::new();
+    let (reader, _) = ask(&mut queue, Mode::Shared, 0);
+    assert!(ask(&mut queue, Mode::Shared, 0).1);
+    let (writer, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (late_a, held) = ask(&mut queue, Mode::Shared, 0);
+    let (late_b, _) = ask(&mut queue, Mode::Shared, 0);
+    assert!(!held);
+    assert!(leave(&mut queue, reader).is_empty());
+    assert_eq!(leave(&mut queue, writer), [late_a, late_b]);
+}
+
+#[test]
+fn permits_are_never_exceeded_and_a_big_waiter_is_not_starved() {
+    let mut queue = KeyQueue::new();
+    let of_three = |count| Mode::permits(count, 3).unwrap();
+    let (one, _) = ask(&mut queue, of_three(1), 0);
+    let (two, _) = ask(&mut queue, of_three(1), 0);
+    let (big, held) = ask(&mut queue, of_three(3), 0);
+    assert!(!held);
+    let (small, held) = ask(&mut queue, of_three(1), 0);
+    assert!(!held, "one permit is free, but the big waiter came first");
+    assert!(leave(&mut queue, one).is_empty());
+    assert_eq!(leave(&mut queue, two), [big]);
+    assert_eq!(leave(&mut queue, big), [small]);
+}
+
+#[test]
+fn disciplines_do_not_mix_while_anyone_holds_or_waits() {
+    let mut queue = KeyQueue::new();
+    let (writer, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (permit, _) = ask(&mut queue, Mode::permit(2).unwrap(), 0);
+    assert_eq!(
+        queue.admits(Mode::Shared, 0),
+        Err(Refusal::Conflict(Mode::permit(2).unwrap())),
+    );
+    assert!(matches!(
+        queue.admits(Mode::permit(3).unwrap(), 0),
+        Err(Refusal::Conflict(_))
+    ));
+    assert_eq!(
+        queue.downgrade(writer, |_| ()),
+        Err(Mode::permit(2).unwrap())
+    );
+    leave(&mut queue, permit);
+    assert_eq!(queue.downgrade(writer, |_| ()), Ok(Some(())));
+    assert_eq!(queue.admits(Mode::Shared, 0), Ok(()));
+}
+
+#[test]
+fn a_downgrade_lets_in_the_shared_ones_at_the_head() {
+    let mut queue = KeyQueue::new();
+    let (writer, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (reader, _) = ask(&mut queue, Mode::Shared, 0);
+    let (next_writer, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let mut granted = Vec::new();
+    queue
+        .downgrade(writer, |party| granted.push(party.attempt))
+        .unwrap()
+        .unwrap();
+    assert_eq!(granted, [reader]);
+    leave(&mut queue, writer);
+    assert_eq!(leave(&mut queue, reader), [next_writer]);
+}
+
+#[test]
+fn a_waiter_bypassed_64_times_is_next() {
+    let mut queue = KeyQueue::new();
+    let (mut holder, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (patient, _) = ask(&mut queue, Mode::Exclusive, 0);
+    for round in 0..BYPASS_LIMIT {
+        let (pusher, _) = ask(&mut queue, Mode::Exclusive, 1);
+        assert_eq!(leave(&mut queue, holder), [pusher], "round {round}");
+        holder = pusher;
+    }
+    ask(&mut queue, Mode::Exclusive, 1);
+    assert_eq!(leave(&mut queue, holder), [patient]);
+}
+
+#[test]
+fn random_runs_agree_with_the_rules() {
+    use proptest::prelude::*;
+    let mode = prop_oneof![
+        Just(Mode::Exclusive),
+        Just(Mode::Shared),
+        (1..=3_u32).prop_map(|count| Mode::permits(count, 3).unwrap()),
+    ];
+    let step = prop_oneof![
+        (mode, -1..=1_i8).prop_map(|(mode, priority)| Some((mode, priority))),
+        Just(None),
+        Just(None),
+    ];
+    proptest!(ProptestConfig::with_cases(400), |(steps in prop::collection::vec((step, any::<prop::sample::Index>()), 1..80))| {
+        let mut queue = KeyQueue::new();
+        let mut alive: Vec<OwnerToken> = Vec::new();
+        for (step, pick) in steps {
+            match step {
+                Some((mode, priority)) => {
+                    let party = party(mode, priority);
+                    let attempt = party.attempt;
+                    match queue.admits(mode, priority) {
+                        Ok(()) => queue.enter(party),
+                        Err(Refusal::Contended) => queue.enqueue(party),
+                        Err(Refusal::Conflict(_)) => continue,
+                    }
+                    alive.push(attempt);
+                }
+                None if alive.is_empty() => continue,
+                None => {
+                    let gone = alive.swap_remove(pick.index(alive.len()));
+                    prop_assert!(queue.leave(gone, |_| ()).is_some());
+                    prop_assert!(queue.leave(gone, |_| ()).is_none(), "leaving is idempotent");
+                }
+            }
+            check(&queue, alive.len())?;
+        }
+        for attempt in alive {
+            queue.leave(attempt, |_| ());
+        }
+        prop_assert!(queue.is_idle());
+    });
+}
+
+fn check(queue: &KeyQueue<u32>, alive: usize) -> Result<(), proptest::test_runner::TestCaseError> {
+    use proptest::prelude::*;
+    let held: Vec<Mode> = queue.holders().map(|holder| holder.mode).collect();
+    let waiting = queue.waiters().count();
+    prop_assert_eq!(held.len() + waiting, alive, "everyone holds or waits");
+    prop_assert!(
+        waiting == 0 || !held.is_empty(),
+        "nobody waits for a free key"
+    );
+    if held.contains(&Mode::Exclusive) {
+        prop_assert_eq!(held.len(), 1);
+    }
+    let used: u32 = held.iter().map(|mode| permits(*mode)).sum();
+    prop_assert!(used <= 3, "permits exceeded");
+    let shared = held.contains(&Mode::Shared);
+    prop_assert!(!(shared && used > 0), "disciplines mixed");
+    Ok(())
+}

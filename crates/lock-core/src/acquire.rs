@@ -126,10 +126,6 @@ pub(crate) struct HoldLimits {
     pub(crate) at_least: Option<std::time::Duration>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "boxing the request would cost an allocation"
-)]
 enum State {
     /// Not asked yet; or the options were refused.
     New(Result<Request>),

@@ -66,12 +66,7 @@ const TOKEN_LEN: usize = 31;
 
 fn write_token(fence: &mut File, token: FencingToken) -> io::Result<()> {
     fence.rewind()?;
-    write!(
-        fence,
-        "{:010}:{:019}\n",
-        token.epoch(),
-        token.number().get()
-    )?;
+    writeln!(fence, "{:010}:{:019}", token.epoch(), token.number().get())?;
     fence.sync_data()
 }
 

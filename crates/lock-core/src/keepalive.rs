@@ -1,0 +1,328 @@
+//! The loop that renews leases, and declares those lost that it could not renew in time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::clock::Instant;
+use crate::fork::ForkLocal;
+use crate::{
+    Capabilities, Change, Grant, InspectPage, InspectQuery, LeaseTerms, LockBackend, LockKey,
+    LossReason, OwnerToken, Released, Renewal, Renewed, Request, Result, Step, Validity, runtime,
+};
+
+/// A lease is renewed after this part of its life.
+const RENEW_AFTER: u32 = 3;
+/// After a failed renewal the next try comes after this part of the lease's life.
+const RETRY_AFTER: u32 = 12;
+/// Leases that fall due within this time of each other are renewed in one batch, as a part of life.
+const BATCH_WITHIN: u32 = 12;
+
+/// Renews the leases of a backend for as long as their guards live.
+///
+/// Sits directly around a backend with leases, below every other wrapper. Runs on the lock I/O
+/// thread, so a busy caller keeps its lease. Renewal starts at a third of the lease's life and takes
+/// all leases that are due in one batch. A renewal that fails or hangs is not a loss: it is tried
+/// again until the deadline, which counts from before the last good renewal was sent.
+#[derive(Clone, Debug)]
+pub struct Keepalive {
+    inner: Arc<dyn LockBackend>,
+    leases: Arc<ForkLocal<Leases>>,
+}
+
+impl Keepalive {
+    /// Renews the leases that `inner` grants.
+    pub fn new(inner: Arc<dyn LockBackend>) -> Self {
+        Self {
+            inner,
+            leases: Arc::default(),
+        }
+    }
+
+    fn leases(&self) -> &Leases {
+        self.leases.get_or_init(Leases::default)
+    }
+
+    /// Starts to renew a grant's lease.
+    fn keep(&self, key: &LockKey, grant: &Grant) {
+        let Some(validity) = &grant.validity else {
+            return;
+        };
+        let Some(terms) = validity.lease() else {
+            return;
+        };
+        if self.leases().insert(key, grant.attempt, terms, validity) {
+            let this = self.clone();
+            runtime::handle().spawn(async move { this.run().await });
+        }
+    }
+
+    /// The loop: ends when no lease is left.
+    async fn run(self) {
+        loop {
+            let Some(plan) = self.leases().plan() else {
+                return;
+            };
+            if !plan.due.is_empty() {
+                let this = self.clone();
+                // On its own, so that a hung server does not hold up the deadlines of others.
+                runtime::handle().spawn(async move { this.renew_due(plan.due).await });
+            }
+            let changed = self.leases().changed.notified();
+            // The earliest of: the next renewal, the next deadline, a change of the table.
+            drop(tokio::time::timeout(plan.next.remaining(), changed).await);
+        }
+    }
+
+    async fn renew_due(&self, batch: Vec<Renewal>) {
+        let longest = batch
+            .iter()
+            .map(|renewal| renewal.ttl)
+            .max()
+            .unwrap_or_default();
+        let renewed = tokio::time::timeout(longest, self.inner.renew(&batch)).await;
+        match renewed {
+            Ok(Ok(outcomes)) => {
+                for (renewal, outcome) in batch.iter().zip(outcomes) {
+                    self.leases().settle(renewal, Some(outcome));
+                }
+            }
+            failed => {
+                let reason = failed.map_or_else(
+                    |_| "no answer".to_owned(),
+                    |outcome| {
+                        outcome
+                            .err()
+                            .map_or_else(String::new, |error| error.to_string())
+                    },
+                );
+                tracing::warn!(leases = batch.len(), reason, "renewal failed, trying again");
+                for renewal in &batch {
+                    self.leases().settle(renewal, None);
+                }
+            }
+        }
+    }
+}
+
+/// The leases of this process.
+#[derive(Debug, Default)]
+struct Leases {
+    table: Mutex<Table>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By lease, for a session's lease serves many attempts.
+    leases: HashMap<OwnerToken, Kept>,
+    /// Which lease an attempt lives by.
+    attempts: HashMap<OwnerToken, OwnerToken>,
+    running: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    key: LockKey,
+    validity: Validity,
+    ttl: Duration,
+    attempts: usize,
+    due: Instant,
+    in_flight: bool,
+}
+
+struct Plan {
+    due: Vec<Renewal>,
+    next: Instant,
+}
+
+impl Leases {
+    /// Returns whether a loop has to be started.
+    fn insert(
+        &self,
+        key: &LockKey,
+        attempt: OwnerToken,
+        terms: LeaseTerms,
+        validity: &Validity,
+    ) -> bool {
+        let mut table = self.table();
+        if table.attempts.insert(attempt, terms.id).is_none() {
+            let kept = table.leases.entry(terms.id).or_insert_with(|| Kept {
+                key: key.clone(),
+                validity: validity.clone(),
+                ttl: terms.ttl,
+                attempts: 0,
+                due: Instant::now() + terms.ttl / RENEW_AFTER,
+                in_flight: false,
+            });
+            kept.attempts += 1;
+        }
+        let start = !std::mem::replace(&mut table.running, true);
+        drop(table);
+        self.changed.notify_one();
+        start
+    }
+
+    /// Stops renewing for an attempt.
+    fn remove(&self, attempt: OwnerToken) {
+        let mut table = self.table();
+        let Some(lease) = table.attempts.remove(&attempt) else {
+            return;
+        };
+        if let Some(kept) = table.leases.get_mut(&lease) {
+            kept.attempts -= 1;
+            if kept.attempts == 0 {
+                table.leases.remove(&lease);
+            }
+        }
+    }
+
+    /// Signals what has expired, and says what to renew now and when to look again.
+    fn plan(&self) -> Option<Plan> {
+        let mut table = self.table();
+        let mut expired = Vec::new();
+        let now = Instant::now();
+        let mut plan = Plan {
+            due: Vec::new(),
+            next: now + Duration::from_secs(3600),
+        };
+        for (lease, kept) in &mut table.leases {
+            let Some(deadline) = kept.validity.deadline() else {
+                continue;
+            };
+            if now >= deadline {
+                expired.push((*lease, kept.validity.clone()));
+                continue;
+            }
+            plan.next = plan.next.min(deadline);
+            if kept.in_flight {
+                continue;
+            }
+            if kept.due <= now + kept.ttl / BATCH_WITHIN {
+                kept.in_flight = true;
+                let renewal = Renewal {
+                    key: kept.key.clone(),
+                    lease: *lease,
+                    ttl: kept.ttl,
+                };
+                plan.due.push(renewal);
+            } else {
+                plan.next = plan.next.min(kept.due);
+            }
+        }
+        for (lease, _) in &expired {
+            table.leases.remove(lease);
+            table.attempts.retain(|_, of| of != lease);
+        }
+        let idle = table.leases.is_empty();
+        table.running = !idle;
+        drop(table);
+        for (_, validity) in expired {
+            validity.lose(LossReason::Expired);
+        }
+        (!idle).then_some(plan)
+    }
+
+    fn settle(&self, renewal: &Renewal, outcome: Option<Renewed>) {
+        let mut table = self.table();
+        let Some(kept) = table.leases.get_mut(&renewal.lease) else {
+            return;
+        };
+        kept.in_flight = false;
+        let mut lost = None;
+        match outcome {
+            Some(Renewed::Until(deadline)) => {
+                kept.validity.extend(deadline);
+                kept.due = Instant::now() + kept.ttl / RENEW_AFTER;
+            }
+            Some(Renewed::Lost) => {
+                lost = Some(kept.validity.clone());
+                table.leases.remove(&renewal.lease);
+                table.attempts.retain(|_, of| *of != renewal.lease);
+            }
+            Some(Renewed::Failed(_)) | None => kept.due = Instant::now() + kept.ttl / RETRY_AFTER,
+        }
+        drop(table);
+        if let Some(validity) = lost {
+            validity.lose(LossReason::Revoked);
+        }
+        self.changed.notify_one();
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl LockBackend for Keepalive {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
+        let (this, key_kept) = (self.clone(), key.clone());
+        self.inner.acquire(key, request).map(move |outcome| {
+            if let Ok(Some(grant)) = &outcome {
+                this.keep(&key_kept, grant);
+            }
+            outcome
+        })
+    }
+
+    fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
+        // First, so that a renewal on its way finds nothing to extend. It could not re-create it.
+        self.leases().remove(grant.attempt);
+        self.inner.release(key, grant)
+    }
+
+    fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
+        self.leases().remove(attempt);
+        self.inner.abandon(key, attempt);
+    }
+
+    fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
+        if change == Change::Detach {
+            self.leases().remove(grant.attempt);
+        }
+        let (this, key_kept) = (self.clone(), key.clone());
+        self.inner.alter(key, grant, change).map(move |outcome| {
+            if let (Change::Attach, Ok(grant)) = (change, &outcome) {
+                this.keep(&key_kept, grant);
+            }
+            outcome
+        })
+    }
+
+    async fn renew(&self, batch: &[Renewal]) -> Result<Vec<Renewed>> {
+        self.inner.renew(batch).await
+    }
+
+    fn acquire_many(&self, wanted: &[(LockKey, Request)]) -> Step<Result<Option<Vec<Grant>>>> {
+        let this = self.clone();
+        let keys: Vec<LockKey> = wanted.iter().map(|(key, _)| key.clone()).collect();
+        self.inner.acquire_many(wanted).map(move |outcome| {
+            if let Ok(Some(grants)) = &outcome {
+                for (key, grant) in keys.iter().zip(grants) {
+                    this.keep(key, grant);
+                }
+            }
+            outcome
+        })
+    }
+
+    async fn inspect(&self, query: InspectQuery) -> Result<InspectPage> {
+        self.inner.inspect(query).await
+    }
+
+    async fn break_lock(&self, key: &LockKey, attempt: Option<OwnerToken>) -> Result<usize> {
+        self.inner.break_lock(key, attempt).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}

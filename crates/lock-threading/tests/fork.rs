@@ -1,6 +1,5 @@
 //! A forked child starts with no locks, and its copies of guards release nothing.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@
 mod command;
 mod help;
 mod metadata;
+mod test_all_backends;
 mod tidy;
 
 use std::process::ExitCode;
@@ -22,6 +23,11 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "test-all-backends",
+        about: "tests, doc tests, the conformance suite of every backend, every example",
+        run: test_all_backends::main,
+    },
     Command {
         name: "tidy",
         about: "house rules that no compiler checks",

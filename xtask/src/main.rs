@@ -5,6 +5,7 @@
     reason = "printing what was checked is this program's purpose"
 )]
 
+mod ci;
 mod command;
 mod help;
 mod metadata;
@@ -23,6 +24,11 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "ci",
+        about: "all checks and all tests, as CI runs them",
+        run: ci::main,
+    },
     Command {
         name: "test-all-backends",
         about: "tests, doc tests, the conformance suite of every backend, every example",

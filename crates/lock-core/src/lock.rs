@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::acquire::Attempt;
-use crate::guard::Detached;
 use crate::{
-    Acquire, AcquireOptions, Change, Error, ErrorKind, Grant, InspectQuery, LockBackend, LockGuard,
-    LockKey, Result, Wait,
+    Acquire, AcquireOptions, Change, Detached, Error, ErrorKind, Grant, InspectQuery, LockBackend,
+    LockGuard, LockKey, Result, Wait,
 };
 
 /// A named lock: a key, the backend that implements it, and the options of its acquires.

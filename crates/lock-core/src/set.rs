@@ -3,8 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::validity::Lost;
-use crate::{AcquireOptions, Lock, LockGuard, LossReason, Released, Result};
+use crate::{AcquireOptions, Lock, LockGuard, LossReason, Lost, Released, Result};
 
 /// Takes all of `locks`, or none.
 ///

@@ -1,15 +1,13 @@
 //! How long a grant is good for, and the signal that it no longer is.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::{OwnerToken, runtime};
+use crate::{Lost, OwnerToken, runtime};
 
 /// Why a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +59,6 @@ struct Inner {
     lost: AtomicU8,
     lease: Option<LeaseTerms>,
     watchers: Mutex<Watchers>,
-    woken: Condvar,
 }
 
 #[derive(Default)]
@@ -92,7 +89,6 @@ impl Validity {
             lost: AtomicU8::new(0),
             lease,
             watchers: Mutex::default(),
-            woken: Condvar::new(),
         }))
     }
 
@@ -120,12 +116,12 @@ impl Validity {
     /// Why the grant is lost, if it is. Reads the clock: a deadline that has passed is a loss from
     /// this call on, for every holder of this value.
     pub fn loss(&self) -> Option<LossReason> {
-        if let Some(reason) = decode(self.0.lost.load(Ordering::Acquire)) {
+        if let Some(reason) = self.signalled() {
             return Some(reason);
         }
         if self.deadline().is_some_and(Instant::has_passed) {
             self.lose(LossReason::Expired);
-            return decode(self.0.lost.load(Ordering::Acquire));
+            return self.signalled();
         }
         None
     }
@@ -144,7 +140,6 @@ impl Validity {
             return false;
         }
         let watchers = std::mem::take(&mut *self.watchers());
-        self.0.woken.notify_all();
         for (_, waker) in watchers.wakers {
             waker.wake();
         }
@@ -156,10 +151,56 @@ impl Validity {
 
     /// A handle on the loss signal.
     pub fn lost(&self) -> Lost {
-        Lost {
-            validity: Some(self.clone()),
-            registered: None,
+        Lost::of(self.clone())
+    }
+
+    /// Leaves a waker to be woken at the loss, in the place of an earlier one; or says that it is
+    /// lost already.
+    pub(crate) fn watch(&self, place: Option<u64>, waker: &Waker) -> Result<u64, LossReason> {
+        let mut waker = waker.clone();
+        let mut watchers = self.watchers();
+        // Read under the lock: `lose` sets the level before it takes the wakers.
+        if let Some(reason) = self.signalled() {
+            return Err(reason);
         }
+        let wakers = &mut watchers.wakers;
+        if let Some((id, earlier)) = wakers.iter_mut().find(|(id, _)| Some(*id) == place) {
+            let id = *id;
+            std::mem::swap(earlier, &mut waker);
+            // The earlier one is dropped with the lock left.
+            drop(watchers);
+            return Ok(id);
+        }
+        watchers.next_id += 1;
+        let id = watchers.next_id;
+        watchers.wakers.push((id, waker));
+        Ok(id)
+    }
+
+    /// Takes a waker back.
+    pub(crate) fn unwatch(&self, place: u64) {
+        let mut watchers = self.watchers();
+        let at = watchers.wakers.iter().position(|(id, _)| *id == place);
+        let gone = at.map(|at| watchers.wakers.swap_remove(at));
+        drop(watchers);
+        drop(gone);
+    }
+
+    /// Runs a callback at the loss, or hands it back if it is lost already.
+    pub(crate) fn call_back<F>(&self, callback: F) -> Result<(), (LossReason, F)>
+    where
+        F: FnOnce(LossReason) + Send + 'static,
+    {
+        let mut watchers = self.watchers();
+        if let Some(reason) = self.signalled() {
+            return Err((reason, callback));
+        }
+        watchers.callbacks.push(Box::new(callback));
+        Ok(())
+    }
+
+    fn signalled(&self) -> Option<LossReason> {
+        decode(self.0.lost.load(Ordering::Acquire))
     }
 
     fn watchers(&self) -> MutexGuard<'_, Watchers> {
@@ -174,7 +215,7 @@ impl fmt::Debug for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Validity")
             .field("deadline", &self.deadline())
-            .field("lost", &decode(self.0.lost.load(Ordering::Acquire)))
+            .field("lost", &self.signalled())
             .field("lease", &self.0.lease)
             .finish()
     }
@@ -196,132 +237,6 @@ fn decode(code: u8) -> Option<LossReason> {
         2 => Some(LossReason::Revoked),
         3 => Some(LossReason::MaxHold),
         _ => Some(LossReason::Forked),
-    }
-}
-
-/// The signal that a lock was lost: a future, a blocking wait, or a callback.
-///
-/// Never fires for a plain release, and outlives the guard it came from. A lock that cannot be lost
-/// (in-process, say) has a signal that never fires.
-#[derive(Debug)]
-#[must_use = "a loss signal does nothing unless awaited or given a callback"]
-pub struct Lost {
-    validity: Option<Validity>,
-    /// The waker this future left behind; taken back when it is dropped.
-    registered: Option<u64>,
-}
-
-impl Lost {
-    /// The signal of a lock that cannot be lost.
-    pub(crate) fn never() -> Self {
-        Self {
-            validity: None,
-            registered: None,
-        }
-    }
-
-    /// Why the lock is lost, if it is.
-    pub fn reason(&self) -> Option<LossReason> {
-        self.validity.as_ref()?.loss()
-    }
-
-    /// Waits until the lock is lost or `limit` has passed; `None` means it is not lost.
-    ///
-    /// # Blocking
-    /// Parks the calling thread. Do not call it on a thread that runs async tasks.
-    pub fn wait_for(&self, limit: Duration) -> Option<LossReason> {
-        let until = Instant::now() + limit;
-        let Some(validity) = &self.validity else {
-            std::thread::sleep(limit);
-            return None;
-        };
-        loop {
-            if let Some(reason) = validity.loss() {
-                return Some(reason);
-            }
-            let left = validity
-                .deadline()
-                .map_or(until, |deadline| deadline.min(until))
-                .remaining();
-            if until.has_passed() {
-                return None;
-            }
-            let watchers = validity.watchers();
-            if decode(validity.0.lost.load(Ordering::Acquire)).is_none() {
-                drop(
-                    validity
-                        .0
-                        .woken
-                        .wait_timeout(watchers, left)
-                        .map_err(PoisonError::into_inner),
-                );
-            }
-        }
-    }
-
-    /// Runs `callback` once, on a thread of its own, when the lock is lost; at once if it is
-    /// already. A panic in it is reported and stops nothing.
-    pub fn on_lost(self, callback: impl FnOnce(LossReason) + Send + 'static) {
-        let Some(validity) = self.validity.clone() else {
-            return;
-        };
-        let mut watchers = validity.watchers();
-        match decode(validity.0.lost.load(Ordering::Acquire)) {
-            None => watchers.callbacks.push(Box::new(callback)),
-            Some(reason) => {
-                drop(watchers);
-                runtime::run_apart(move || callback(reason));
-            }
-        }
-    }
-}
-
-impl Future for Lost {
-    type Output = LossReason;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<LossReason> {
-        let Some(validity) = self.validity.clone() else {
-            return Poll::Pending;
-        };
-        if let Some(reason) = validity.loss() {
-            return Poll::Ready(reason);
-        }
-        let mut watchers = validity.watchers();
-        // Checked again under the lock: `lose` sets the level before it takes the wakers.
-        if let Some(reason) = decode(validity.0.lost.load(Ordering::Acquire)) {
-            return Poll::Ready(reason);
-        }
-        let waker = context.waker().clone();
-        match self
-            .registered
-            .and_then(|id| watchers.wakers.iter_mut().find(|w| w.0 == id))
-        {
-            Some(watcher) => watcher.1 = waker,
-            None => {
-                watchers.next_id += 1;
-                let id = watchers.next_id;
-                watchers.wakers.push((id, waker));
-                self.registered = Some(id);
-            }
-        }
-        Poll::Pending
-    }
-}
-
-impl Clone for Lost {
-    fn clone(&self) -> Self {
-        Self {
-            validity: self.validity.clone(),
-            registered: None,
-        }
-    }
-}
-
-impl Drop for Lost {
-    fn drop(&mut self) {
-        if let (Some(validity), Some(id)) = (&self.validity, self.registered) {
-            validity.watchers().wakers.retain(|watcher| watcher.0 != id);
-        }
     }
 }
 
@@ -359,19 +274,5 @@ mod tests {
         let validity = Validity::leased(terms(), far);
         validity.extend(Instant::now() + Duration::from_secs(1));
         assert_eq!(validity.deadline(), Some(far));
-    }
-
-    #[test]
-    fn a_blocked_thread_and_a_callback_hear_of_the_loss() {
-        let validity = Validity::unleased();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        validity
-            .lost()
-            .on_lost(move |reason| sender.send(reason).unwrap());
-        let lost = validity.lost();
-        let waiting = std::thread::spawn(move || lost.wait_for(Duration::from_secs(30)));
-        assert!(validity.lose(LossReason::Revoked));
-        assert_eq!(waiting.join().unwrap(), Some(LossReason::Revoked));
-        assert_eq!(receiver.recv().unwrap(), LossReason::Revoked);
     }
 }

@@ -1,0 +1,133 @@
+//! The signal that a lock was lost.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::blocking::thread_waker;
+use crate::clock::Instant;
+use crate::{LossReason, Validity, runtime};
+
+/// The signal that a lock was lost: a future, a blocking wait, or a callback.
+///
+/// Never fires for a plain release, and outlives the guard it came from. A lock that cannot be lost
+/// (in-process, say) has a signal that never fires.
+#[derive(Debug)]
+#[must_use = "a loss signal does nothing unless awaited or given a callback"]
+pub struct Lost {
+    validity: Option<Validity>,
+    /// The place of the waker that this future left behind; taken back when it is dropped.
+    place: Option<u64>,
+}
+
+impl Lost {
+    pub(crate) fn of(validity: Validity) -> Self {
+        Self {
+            validity: Some(validity),
+            place: None,
+        }
+    }
+
+    /// The signal of a lock that cannot be lost.
+    pub(crate) fn never() -> Self {
+        Self {
+            validity: None,
+            place: None,
+        }
+    }
+
+    /// Why the lock is lost, if it is.
+    pub fn reason(&self) -> Option<LossReason> {
+        self.validity.as_ref()?.loss()
+    }
+
+    /// Waits until the lock is lost or `limit` has passed; `None` means it is not lost.
+    ///
+    /// # Blocking
+    /// Parks the calling thread. Do not call it on a thread that runs async tasks.
+    pub fn wait_for(&self, limit: Duration) -> Option<LossReason> {
+        let until = Instant::now() + limit;
+        let waker = thread_waker();
+        let mut signal = self.clone();
+        loop {
+            let signal = Pin::new(&mut signal);
+            if let Poll::Ready(reason) = signal.poll(&mut Context::from_waker(&waker)) {
+                return Some(reason);
+            }
+            if until.has_passed() {
+                return None;
+            }
+            let expiry = self.validity.as_ref().and_then(Validity::deadline);
+            let next = expiry.map_or(until, |expiry| expiry.min(until));
+            std::thread::park_timeout(next.remaining());
+        }
+    }
+
+    /// Runs `callback` once, on a thread of its own, when the lock is lost; at once if it is
+    /// already. A panic in it is reported and stops nothing.
+    pub fn on_lost(self, callback: impl FnOnce(LossReason) + Send + 'static) {
+        let Some(validity) = &self.validity else {
+            return;
+        };
+        if let Err((reason, callback)) = validity.call_back(callback) {
+            runtime::run_apart(move || callback(reason));
+        }
+    }
+}
+
+impl Future for Lost {
+    type Output = LossReason;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<LossReason> {
+        let Some(validity) = &self.validity else {
+            return Poll::Pending;
+        };
+        if let Some(reason) = validity.loss() {
+            return Poll::Ready(reason);
+        }
+        match validity.watch(self.place, context.waker()) {
+            Ok(place) => {
+                self.place = Some(place);
+                Poll::Pending
+            }
+            Err(reason) => Poll::Ready(reason),
+        }
+    }
+}
+
+impl Clone for Lost {
+    fn clone(&self) -> Self {
+        Self {
+            validity: self.validity.clone(),
+            place: None,
+        }
+    }
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        if let (Some(validity), Some(place)) = (&self.validity, self.place) {
+            validity.unwatch(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_thread_and_a_callback_hear_of_the_loss() {
+        let validity = Validity::unleased();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        validity
+            .lost()
+            .on_lost(move |reason| sender.send(reason).unwrap());
+        let lost = validity.lost();
+        let waiting = std::thread::spawn(move || lost.wait_for(Duration::from_secs(30)));
+        assert!(validity.lose(LossReason::Revoked));
+        assert_eq!(waiting.join().unwrap(), Some(LossReason::Revoked));
+        assert_eq!(receiver.recv().unwrap(), LossReason::Revoked);
+    }
+}

@@ -49,7 +49,7 @@ pub use lost::Lost;
 pub use mode::{Mode, Permits};
 pub use options::AcquireOptions;
 pub use owner::{OwnerId, OwnerOrigin};
-pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal};
+pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal, Turn};
 pub use request::{Request, Wait};
 pub use set::{GuardSet, acquire_all};
 pub use step::{BoxFuture, Step};

@@ -37,6 +37,17 @@ pub enum Refusal {
     Conflict(Mode),
 }
 
+/// What a backend that needs more than this queue says about the head of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It enters.
+    Enter,
+    /// It stays at the head: something outside this queue is in its way.
+    Stay,
+    /// It can never enter, and leaves the line.
+    Leave,
+}
+
 /// The holders and waiters of one key.
 ///
 /// - Exclusive excludes all; shared goes with shared; permits go together up to their maximum.
@@ -115,22 +126,32 @@ impl<T> KeyQueue<T> {
         self.hold(party);
     }
 
-    /// Queues a party. Call it only after [`admits`](Self::admits) said it is contended.
+    /// Queues a party. Call it only after [`admits`](Self::admits) said it is contended, or when
+    /// something outside this queue is in its way; then let it in by
+    /// [`admit_heads`](Self::admit_heads).
     pub fn enqueue(&mut self, party: Party<T>) {
-        debug_assert_eq!(
+        debug_assert!(!matches!(
             self.admits(party.mode, party.priority),
-            Err(Refusal::Contended)
-        );
+            Err(Refusal::Conflict(_))
+        ));
         self.waiting.get_or_insert_with(Box::default).push(party);
     }
 
     /// Ends an attempt, whether it holds, waits, or is unknown, and lets the next ones in:
-    /// `granted` is called for each, already a holder.
+    /// `granted` is called for each as it becomes a holder.
     pub fn leave(
         &mut self,
         attempt: OwnerToken,
         granted: impl FnMut(&mut Party<T>),
     ) -> Option<Party<T>> {
+        let gone = self.withdraw(attempt)?;
+        self.admit_next(granted);
+        Some(gone)
+    }
+
+    /// Ends an attempt as [`leave`](Self::leave) does, but lets nobody in: for a backend that has to
+    /// ask outside first, with [`admit_heads`](Self::admit_heads).
+    pub fn withdraw(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
         let gone = match self
             .holders
             .iter()
@@ -143,8 +164,36 @@ impl<T> KeyQueue<T> {
             }
             None => self.waiting.as_mut()?.remove(attempt)?,
         };
-        self.admit_next(granted);
+        self.forget_empty_line();
         Some(gone)
+    }
+
+    /// Lets in the heads of the line that fit, one by one, as long as `turn` says that they enter.
+    pub fn admit_heads(&mut self, mut turn: impl FnMut(&mut Party<T>) -> Turn) {
+        while let Some(waiting) = &mut self.waiting {
+            let Some(head) = waiting.head_mut() else {
+                break;
+            };
+            if !fits(&self.holders, self.permits_used, head.mode) {
+                break;
+            }
+            let (attempt, verdict) = (head.attempt, turn(head));
+            match verdict {
+                Turn::Stay => break,
+                Turn::Leave => drop(waiting.remove(attempt)),
+                Turn::Enter => {
+                    if let Some(party) = waiting.pop() {
+                        self.hold(party);
+                    }
+                }
+            }
+        }
+        self.forget_empty_line();
+    }
+
+    /// One waiter.
+    pub fn waiter(&self, attempt: OwnerToken) -> Option<&Party<T>> {
+        self.waiting.as_ref()?.get(attempt)
     }
 
     /// Turns an exclusive holder into a shared one, and lets in the shared ones at the head.
@@ -184,18 +233,13 @@ impl<T> KeyQueue<T> {
     }
 
     fn admit_next(&mut self, mut granted: impl FnMut(&mut Party<T>)) {
-        while let Some(waiting) = &mut self.waiting {
-            let next = waiting.head_mode();
-            if !next.is_some_and(|mode| fits(&self.holders, self.permits_used, mode)) {
-                break;
-            }
-            if let Some(party) = waiting.pop() {
-                self.hold(party);
-                if let Some(holder) = self.holders.last_mut() {
-                    granted(holder);
-                }
-            }
-        }
+        self.admit_heads(|party| {
+            granted(party);
+            Turn::Enter
+        });
+    }
+
+    fn forget_empty_line(&mut self) {
         if self
             .waiting
             .as_ref()

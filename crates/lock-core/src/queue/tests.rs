@@ -193,3 +193,33 @@ fn check(queue: &KeyQueue<u32>, alive: usize) -> Result<(), proptest::test_runne
     prop_assert!(!(shared && used > 0), "disciplines mixed");
     Ok(())
 }
+
+#[test]
+fn a_head_enters_only_when_the_outside_lets_it() {
+    let mut queue = KeyQueue::new();
+    // Nobody holds, but something outside is in the way.
+    let first = party(Mode::Exclusive, 0);
+    let second = party(Mode::Exclusive, 0);
+    let (a, b) = (first.attempt, second.attempt);
+    queue.enqueue(first);
+    queue.enqueue(second);
+    assert_eq!(
+        queue.admits(Mode::Shared, 0),
+        Err(Refusal::Contended),
+        "nobody overtakes a head that waits for the outside"
+    );
+    queue.admit_heads(|_| Turn::Stay);
+    assert_eq!(queue.holders().count(), 0);
+    let mut asked = Vec::new();
+    queue.admit_heads(|head| {
+        asked.push(head.attempt);
+        if head.attempt == a {
+            Turn::Leave
+        } else {
+            Turn::Enter
+        }
+    });
+    assert_eq!(asked, [a, b]);
+    assert!(queue.waiter(a).is_none() && queue.holder_mut(b).is_some());
+    assert!(queue.withdraw(b).is_some() && queue.is_idle());
+}

@@ -59,10 +59,15 @@ impl<T> Waiting<T> {
         self.line.into_values().map(|waiter| waiter.party)
     }
 
-    pub(super) fn head_mode(&self) -> Option<Mode> {
+    pub(super) fn head_mut(&mut self) -> Option<&mut Party<T>> {
         self.line
-            .first_key_value()
-            .map(|(_, waiter)| waiter.party.mode)
+            .first_entry()
+            .map(|entry| &mut entry.into_mut().party)
+    }
+
+    pub(super) fn get(&self, attempt: OwnerToken) -> Option<&Party<T>> {
+        let ticket = self.tickets.get(&attempt)?;
+        self.line.get(ticket).map(|waiter| &waiter.party)
     }
 
     /// Whether a newcomer of this priority goes before everyone here.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
 use lock_core::fork::ForkLocal;
 use lock_core::{
     Change, Fence, FencingNumber, Grant, Handoff, InspectPage, InspectQuery, KeyQueue, KeyReport,
@@ -56,7 +57,7 @@ pub(crate) enum Entered {
 /// Keys that are held or waited for, and nothing else: an entry goes with its last user.
 #[derive(Debug)]
 struct Table {
-    keys: DashMap<LockKey, KeyQueue<Details>>,
+    keys: DashMap<LockKey, KeyQueue<Details>, RandomState>,
     /// The last fencing base of each group of keys. One counter for all would be fought over by
     /// every core; one per key would have to outlive the key.
     bases: [AtomicU64; 64],
@@ -65,7 +66,7 @@ struct Table {
 impl Default for Table {
     fn default() -> Self {
         Self {
-            keys: DashMap::new(),
+            keys: DashMap::default(),
             bases: [const { AtomicU64::new(0) }; 64],
         }
     }
@@ -165,21 +166,23 @@ impl View<'_> {
     /// Ends an attempt in any state; returns whether it was there.
     pub(crate) fn leave(self, key: &LockKey, attempt: OwnerToken) -> bool {
         let mut wakers = Wakers::new();
-        let gone = match self.table.keys.get_mut(key) {
-            None => return false,
-            Some(mut queue) => {
-                let mut granted = SmallVec::<[OwnerToken; 2]>::new();
-                let gone = queue.leave(attempt, |party| granted.push(party.attempt));
-                self.hand_over(&mut queue, key, &granted, &mut wakers);
-                gone
-            }
+        let gone = {
+            let Entry::Occupied(mut entry) = self.table.keys.entry(key.clone()) else {
+                return false;
+            };
+            let mut granted = SmallVec::<[OwnerToken; 2]>::new();
+            let queue = entry.get_mut();
+            let gone = queue.leave(attempt, |party| granted.push(party.attempt));
+            self.hand_over(queue, key, &granted, &mut wakers);
+            let idle = queue.is_idle();
+            // The entry goes with its last user; what it held is dropped with the shard left.
+            (gone, idle.then(|| entry.remove()))
         };
-        self.forget_if_idle(key);
         wakers.into_iter().for_each(Waker::wake);
-        gone.is_some()
+        gone.0.is_some()
     }
 
-    /// The entry goes with its last user, unless somebody came in between.
+    /// Forgets a key that was entered into the table for nothing.
     fn forget_if_idle(self, key: &LockKey) {
         self.table.keys.remove_if(key, |_, queue| queue.is_idle());
     }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod fork;
 pub mod runtime;
+pub mod wrap;
 
 mod acquire;
 mod attempt;

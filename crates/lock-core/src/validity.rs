@@ -126,6 +126,13 @@ impl Validity {
         None
     }
 
+    /// [`loss`](Self::loss) without signalling it, so that it can be asked under a lock.
+    pub(crate) fn peek_loss(&self) -> Option<LossReason> {
+        let expired = || self.deadline().is_some_and(Instant::has_passed);
+        decode(self.0.lost.load(Ordering::Acquire))
+            .or_else(|| expired().then_some(LossReason::Expired))
+    }
+
     /// Signals the loss. Returns whether this was the first time; later calls change nothing.
     ///
     /// Wakers run on this thread, callbacks on a thread of their own, neither under a lock.

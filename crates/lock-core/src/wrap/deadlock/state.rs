@@ -246,9 +246,11 @@ impl State {
         known: Option<Turn>,
     ) -> impl Iterator<Item = (Turn, &Wait)> {
         let from = known.map_or(Bound::Unbounded, Bound::Excluded);
-        let to = known.map_or(entered.bound, |known| known.max(entered.bound));
-        let key = self.keys.get(&entered.wait.place).into_iter();
-        key.flat_map(move |key| key.line.range((from, Bound::Excluded(to))))
+        let to = Bound::Excluded(entered.bound);
+        let more = known.is_none_or(|known| known < entered.bound);
+        let key = self.keys.get(&entered.wait.place).filter(|_| more);
+        key.into_iter()
+            .flat_map(move |key| key.line.range((from, to)))
             .filter_map(|(turn, attempt)| Some((*turn, &self.waits.get(attempt)?.wait)))
     }
 

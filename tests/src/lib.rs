@@ -1,0 +1,1 @@
+//! Tests that span crates; see the `tests` folder beside this one.

@@ -1,0 +1,305 @@
+//! The backend: requests in, steps out.
+
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::fork::ForkLocal;
+use lock_core::{
+    Capabilities, Change, DetachReach, Error, FencingLife, Grant, InspectPage, InspectQuery,
+    LeaseKind, LockBackend, LockKey, Ordering as Order, OwnerToken, Released, Renewal, Renewed,
+    Request, Result, Scope, Step, Wait,
+};
+
+use crate::config::FileConfig;
+use crate::contend::contend;
+use crate::entry::{Aftermath, KeyCell, KeyState};
+use crate::error::{NAME, not_held};
+use crate::table::Table;
+use crate::watchman::Watchman;
+use crate::{breaking, directory, inspect};
+
+/// Locks for the processes of one host, kept by the kernel on files.
+///
+/// Backends of one directory exclude each other, in one process and between processes. Clones share
+/// their open files. A forked child starts anew, and leaves its parent's locks alone.
+#[derive(Clone, Debug)]
+pub struct FileBackend {
+    shared: Arc<Shared>,
+}
+
+/// What clones share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    directory: PathBuf,
+    pub(crate) backup_poll: Duration,
+    closed: AtomicBool,
+    state: ForkLocal<State>,
+}
+
+/// What belongs to one process.
+#[derive(Debug)]
+struct State {
+    table: Table,
+    watchman: Watchman,
+}
+
+impl FileBackend {
+    /// Makes the directory ready, and checks that it is private and that its file system excludes.
+    /// Starts nothing.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a directory that cannot be one, `PermissionDenied` for one that is not
+    /// this user's alone, `Unavailable` when the file system is full. Nothing is left behind then.
+    ///
+    /// # Blocking
+    /// Some system calls on the directory.
+    pub fn open(config: FileConfig) -> Result<Self> {
+        let directory = directory::prepare(&config)?;
+        let shared = Shared {
+            directory,
+            backup_poll: config.backup_poll.max(Duration::from_millis(1)),
+            closed: AtomicBool::new(false),
+            state: ForkLocal::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The directory of the lock files, as an absolute path.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    fn on_key<R>(
+        &self,
+        key: &LockKey,
+        work: impl FnOnce(&mut KeyState) -> (R, Aftermath),
+    ) -> Option<R> {
+        let found = self.shared.table().with_known(key, |cell, state| {
+            let (outcome, aftermath) = work(state);
+            (outcome, aftermath, Arc::clone(cell))
+        });
+        found.map(|(outcome, aftermath, cell)| {
+            self.shared.settle(&cell, aftermath);
+            outcome
+        })
+    }
+
+    fn downgrade(&self, key: &LockKey, attempt: OwnerToken) -> Result<Option<Grant>> {
+        self.on_key(key, |state| match state.downgrade(key, attempt) {
+            Ok((grant, aftermath)) => (Ok(grant), aftermath),
+            Err(error) => (Err(error), Aftermath::default()),
+        })
+        .unwrap_or_else(|| Err(not_held(key)))
+    }
+}
+
+impl Shared {
+    fn state(&self) -> &State {
+        self.state.get_or_init(|| State {
+            table: Table::new(&self.directory),
+            watchman: Watchman::default(),
+        })
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.state().table
+    }
+
+    pub(crate) fn watchman(&self) -> &Watchman {
+        &self.state().watchman
+    }
+
+    /// Does what had to wait until the key's lock was left.
+    pub(crate) fn settle(self: &Arc<Self>, cell: &Arc<KeyCell>, aftermath: Aftermath) {
+        if aftermath.run() {
+            let (shared, cell) = (Arc::clone(self), Arc::clone(cell));
+            lock_core::runtime::handle().spawn(contend(shared, cell));
+        }
+    }
+
+    /// The first contact of an attempt. `None`: contended.
+    fn ask(self: &Arc<Self>, key: &LockKey, request: &Request) -> Result<Option<Grant>> {
+        self.check_open()?;
+        let granted = self
+            .table()
+            .with(key, |_, state| state.try_enter(key, request))?;
+        if granted.is_some() {
+            self.watchman().watch(self);
+        }
+        Ok(granted)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed(NAME));
+        }
+        Ok(())
+    }
+}
+
+/// Queues and waits. Dropping this changes nothing: the attempt is ended by `abandon`.
+async fn wait_turn(shared: Arc<Shared>, key: LockKey, request: Request) -> Result<Option<Grant>> {
+    shared.check_open()?;
+    let (queued, cell) = shared.table().with(&key, |cell, state| {
+        (state.enqueue(&key, &request), Arc::clone(cell))
+    });
+    let (place, aftermath) = queued?;
+    shared.settle(&cell, aftermath);
+    drop(cell);
+    if shared.closed.load(Ordering::Acquire) {
+        // Closed between the check and the queue: nobody else would end this wait.
+        close_key(&shared, &key);
+    }
+    let granted = poll_fn(|context| place.poll_take(context)).await?;
+    shared.watchman().watch(&shared);
+    Ok(granted)
+}
+
+fn close_key(shared: &Arc<Shared>, key: &LockKey) {
+    let aftermath = shared
+        .table()
+        .with_known(key, |_, state| state.drain(|| Error::closed(NAME)));
+    if let Some(aftermath) = aftermath {
+        aftermath.run();
+    }
+}
+
+/// Refuses options that would be promises without anything behind them.
+fn check(request: &Request) -> Result<()> {
+    if request.ttl.is_some() {
+        return Err(Error::unsupported(
+            NAME,
+            "a TTL: a grant lasts as long as the process",
+        ));
+    }
+    if request.lock_delay.is_some() {
+        return Err(Error::unsupported(NAME, "lock_delay"));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl LockBackend for FileBackend {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new(NAME, Scope::Host, LeaseKind::KernelHeld);
+        capabilities.ordering = Order::PerProcess;
+        capabilities.fencing = FencingLife::Store;
+        capabilities.shared = true;
+        capabilities.permits = true;
+        capabilities.downgrade = true;
+        capabilities.break_lock = true;
+        capabilities.detach = DetachReach::Process;
+        capabilities
+    }
+
+    fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
+        if let Err(error) = check(request) {
+            return Step::Ready(Err(error));
+        }
+        match self.shared.ask(key, request) {
+            Ok(None) if request.wait != Wait::Now => Step::wait(wait_turn(
+                Arc::clone(&self.shared),
+                key.clone(),
+                request.clone(),
+            )),
+            answer => Step::Ready(answer),
+        }
+    }
+
+    fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
+        let held = self.on_key(key, |state| state.leave(key, grant.attempt));
+        Step::Ready(Ok(match held {
+            Some(true) => Released::Released,
+            Some(false) | None => Released::AlreadyLost,
+        }))
+    }
+
+    fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
+        self.on_key(key, |state| state.leave(key, attempt));
+    }
+
+    fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
+        let attempt = grant.attempt;
+        let held = |state: &mut KeyState| state.granted(attempt).ok_or_else(|| not_held(key));
+        match change {
+            Change::Downgrade => match self.downgrade(key, attempt) {
+                Ok(None) => Step::wait(downgrade_later(self.clone(), key.clone(), attempt)),
+                Ok(Some(grant)) => Step::Ready(Ok(grant)),
+                Err(error) => Step::Ready(Err(error)),
+            },
+            Change::Transfer(owner) => Step::Ready(
+                self.on_key(key, |state| {
+                    (state.transfer(key, attempt, owner), Aftermath::default())
+                })
+                .unwrap_or_else(|| Err(not_held(key))),
+            ),
+            Change::Detach | Change::Attach => Step::Ready(
+                self.on_key(key, |state| {
+                    let damage = state.check(key);
+                    (held(state), damage)
+                })
+                .unwrap_or_else(|| Err(not_held(key))),
+            ),
+            _ => Step::Ready(Err(Error::unsupported(NAME, "this change"))),
+        }
+    }
+
+    async fn renew(&self, _batch: &[Renewal]) -> Result<Vec<Renewed>> {
+        Err(Error::unsupported(
+            NAME,
+            "leases: a grant lasts as long as the process",
+        ))
+    }
+
+    fn acquire_many(&self, _wanted: &[(LockKey, Request)]) -> Step<Result<Option<Vec<Grant>>>> {
+        Step::Ready(Err(Error::unsupported(NAME, "several keys in one step")))
+    }
+
+    async fn inspect(&self, query: InspectQuery) -> Result<InspectPage> {
+        let shared = Arc::clone(&self.shared);
+        apart(move || inspect::page(&shared, &query)).await
+    }
+
+    async fn break_lock(&self, key: &LockKey, attempt: Option<OwnerToken>) -> Result<usize> {
+        let (shared, key) = (Arc::clone(&self.shared), key.clone());
+        apart(move || breaking::break_lock(&shared, &key, attempt)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.shared.closed.store(true, Ordering::Release);
+        for cell in self.shared.table().cells() {
+            let aftermath = cell.state().drain(|| Error::closed(NAME));
+            aftermath.run();
+        }
+        self.shared.table().close_idle();
+        Ok(())
+    }
+}
+
+/// Another process had the gate, for microseconds unless it was stopped.
+async fn downgrade_later(backend: FileBackend, key: LockKey, attempt: OwnerToken) -> Result<Grant> {
+    loop {
+        lock_core::runtime::sleep(Duration::from_millis(1)).await;
+        if let Some(grant) = backend.downgrade(&key, attempt)? {
+            return Ok(grant);
+        }
+    }
+}
+
+/// Runs file operations that may take a while on a thread for such.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = lock_core::runtime::handle().spawn_blocking(work).await;
+    done.unwrap_or_else(|source| {
+        Err(
+            crate::error::error(lock_core::ErrorKind::Backend, "the work on files panicked")
+                .with_source(source),
+        )
+    })
+}

@@ -1,0 +1,126 @@
+//! Where the files are, and how waiting is backed up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the lock files are, and how waiting is backed up. Every setting has a default.
+///
+/// With the crate feature `serde` it can be read from a configuration file; durations are strings
+/// such as `"20ms"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub struct FileConfig {
+    /// The directory of the lock files. Processes exclude each other when they use the same one.
+    /// Default: [`per_user_directory`](Self::per_user_directory).
+    ///
+    /// It is created with mode 0700 when it does not exist; its parent has to. One that belongs to
+    /// another user, that others may enter, or that is a symbolic link is refused.
+    pub directory: Option<PathBuf>,
+    /// What to do about a directory on a network file system. Default: refuse it.
+    pub network_filesystem: NetworkFilesystem,
+    /// How often a waiter looks by itself, in case a wake-up got lost with the process that owed
+    /// it. Default: 20 ms.
+    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    pub backup_poll: Duration,
+}
+
+/// What to do about a directory on a network file system, whose locks may exclude nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
+pub enum NetworkFilesystem {
+    /// Opening the backend fails, and says why.
+    #[default]
+    Refuse,
+    /// Take it. The caller knows that its locks exclude every process that uses the directory;
+    /// opening can check only the processes of this host.
+    Allow,
+}
+
+impl FileConfig {
+    /// The defaults, in a directory of the caller's choice.
+    #[must_use]
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: Some(directory.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The directory that is used when none is set: `$XDG_RUNTIME_DIR/lock` when that variable is
+    /// an absolute path, else `lock-<user id>` in the system's directory for temporary files.
+    ///
+    /// Processes of one user find each other there without any configuration. It is not shared
+    /// between users, nor between containers that have their own file systems.
+    #[must_use]
+    pub fn per_user_directory() -> PathBuf {
+        match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+            Some(runtime) if runtime.is_absolute() => runtime.join("lock"),
+            _ => {
+                let user = rustix::process::geteuid().as_raw();
+                std::env::temp_dir().join(format!("lock-{user}"))
+            }
+        }
+    }
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            network_filesystem: NetworkFilesystem::Refuse,
+            backup_poll: Duration::from_millis(20),
+        }
+    }
+}
+
+/// Durations as people write them: `"20ms"`, `"30s"`.
+#[cfg(feature = "serde")]
+mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            de::Error::custom(format!("`{text}` is no duration ({error}); write `20ms`"))
+        })
+    }
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_text_and_unknown_fields_are_errors() {
+        let config: FileConfig =
+            serde_json::from_str(r#"{"directory":"/d","backup_poll":"30ms"}"#).unwrap();
+        assert_eq!(config.backup_poll, Duration::from_millis(30));
+        assert_eq!(config.network_filesystem, NetworkFilesystem::Refuse);
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<FileConfig>(&text).unwrap(), config);
+        let unknown = serde_json::from_str::<FileConfig>(r#"{"dir":"/d"}"#).unwrap_err();
+        assert!(unknown.to_string().contains("directory"), "{unknown}");
+        assert!(serde_json::from_str::<FileConfig>(r#"{"backup_poll":20}"#).is_err());
+    }
+}

@@ -1,0 +1,486 @@
+//! One key in this process: its queue, and what the process holds of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::SystemTime;
+
+use lock_core::{
+    Fence, Grant, Handoff, KeyQueue, LockKey, LossReason, Mode, OwnerId, OwnerToken, Party,
+    Refusal, Request, Result, Turn, Validity,
+};
+use smallvec::SmallVec;
+
+use crate::error::{mode_conflict, not_held};
+use crate::kernel::{self, Answer, Asker, Damage, Held, Kernel};
+use crate::names::Names;
+use crate::record::Discipline;
+use crate::turnstile::Patience;
+
+/// Where a waiter finds its grant.
+pub(crate) type Place = Arc<Handoff<Result<Option<Grant>>>>;
+
+/// One key in this process. All its waiters stand in one queue, and only the head of it competes
+/// with other processes.
+#[derive(Debug)]
+pub(crate) struct KeyCell {
+    key: LockKey,
+    state: Mutex<KeyState>,
+}
+
+/// The inside of a [`KeyCell`], under its lock.
+///
+/// System calls are made under it; none of them waits.
+#[derive(Debug)]
+pub(crate) struct KeyState {
+    queue: KeyQueue<Seat>,
+    kernel: Kernel,
+    /// Another process is in the way of the head.
+    contends: bool,
+    /// A task competes for the head. It stays for a moment when there is nothing to compete for.
+    has_task: bool,
+    /// Taken out of the table; whoever still has it looks there again.
+    retired: bool,
+}
+
+/// A holder or waiter of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) request: Request,
+    pub(crate) since: SystemTime,
+    place: Option<Place>,
+    held: Option<Hold>,
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    entry: kernel::Entry,
+    validity: Validity,
+}
+
+impl Hold {
+    fn grant(&self, attempt: OwnerToken) -> Grant {
+        Grant {
+            attempt,
+            fence: self.entry.fence,
+            validity: Some(self.validity.clone()),
+        }
+    }
+}
+
+/// What is to be done once the key's lock is left.
+#[derive(Debug, Default)]
+#[must_use = "waiters sleep on unless the aftermath is run"]
+pub(crate) struct Aftermath {
+    wakers: SmallVec<[Waker; 2]>,
+    lost: SmallVec<[Validity; 1]>,
+    /// Start the task that competes for the head.
+    pub(crate) contend: bool,
+}
+
+impl Aftermath {
+    /// Tells everybody. Returns whether a task has to compete for the head.
+    pub(crate) fn run(self) -> bool {
+        // Invariant: no lock of this backend is held here, so wakers may come back.
+        for validity in self.lost {
+            validity.lose(LossReason::Revoked);
+        }
+        for waker in self.wakers {
+            waker.wake();
+        }
+        self.contend
+    }
+}
+
+impl KeyCell {
+    pub(crate) fn new(key: LockKey, names: Names) -> Self {
+        Self {
+            key,
+            state: Mutex::new(KeyState {
+                queue: KeyQueue::new(),
+                kernel: Kernel::new(names),
+                contends: false,
+                has_task: false,
+                retired: false,
+            }),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &LockKey {
+        &self.key
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, KeyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its state, unless somebody uses it right now.
+    pub(crate) fn try_state(&self) -> Option<MutexGuard<'_, KeyState>> {
+        self.state.try_lock().ok()
+    }
+}
+
+impl KeyState {
+    /// Asks once. `None`: contended.
+    pub(crate) fn try_enter(&mut self, key: &LockKey, request: &Request) -> Result<Option<Grant>> {
+        if let Some(grant) = self.granted(request.attempt) {
+            return Ok(Some(grant));
+        }
+        match self.queue.admits(request.mode, request.priority) {
+            Err(Refusal::Conflict(other)) => {
+                return Err(mode_conflict(key, request.mode, Some(other)));
+            }
+            Err(Refusal::Contended) => return Ok(None),
+            Ok(()) => {}
+        }
+        let since = SystemTime::now();
+        let asker = Asker {
+            key,
+            request,
+            since,
+        };
+        match self.kernel.enter(asker, Patience::None)? {
+            Answer::Contended => Ok(None),
+            Answer::Conflict(discipline) => Err(foreign_conflict(key, request.mode, discipline)),
+            Answer::Granted(entry) => {
+                let hold = Hold {
+                    entry,
+                    validity: Validity::unleased(),
+                };
+                let grant = hold.grant(request.attempt);
+                let mut party = waiting_party(request, since, None);
+                party.data.held = Some(hold);
+                self.queue.enter(party);
+                Ok(Some(grant))
+            }
+        }
+    }
+
+    /// Queues an attempt and lets it compete. The place that it returns is filled when it is over.
+    pub(crate) fn enqueue(
+        &mut self,
+        key: &LockKey,
+        request: &Request,
+    ) -> Result<(Place, Aftermath)> {
+        if let Some(grant) = self.granted(request.attempt) {
+            let place = Place::default();
+            let nobody = place.give(Ok(Some(grant)));
+            debug_assert!(nobody.is_none());
+            return Ok((place, Aftermath::default()));
+        }
+        if let Some(Some(place)) = self.queue.waiter(request.attempt).map(|w| &w.data.place) {
+            return Ok((Arc::clone(place), Aftermath::default()));
+        }
+        if let Err(Refusal::Conflict(other)) = self.queue.admits(request.mode, request.priority) {
+            return Err(mode_conflict(key, request.mode, Some(other)));
+        }
+        let place = Place::default();
+        let waits = Some(Arc::clone(&place));
+        self.queue
+            .enqueue(waiting_party(request, SystemTime::now(), waits));
+        Ok((place, self.pump(key)))
+    }
+
+    /// Lets in who can enter now, asking the other processes for each.
+    pub(crate) fn pump(&mut self, key: &LockKey) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        let mut blocked = false;
+        let kernel = &mut self.kernel;
+        self.queue.admit_heads(|party| {
+            let seat = &mut party.data;
+            let asker = Asker {
+                key,
+                request: &seat.request,
+                since: seat.since,
+            };
+            let (outcome, turn) = match kernel.enter(asker, Patience::Waits) {
+                Ok(Answer::Contended) => {
+                    blocked = true;
+                    return Turn::Stay;
+                }
+                Ok(Answer::Granted(entry)) => {
+                    let hold = Hold {
+                        entry,
+                        validity: Validity::unleased(),
+                    };
+                    let grant = hold.grant(party.attempt);
+                    seat.since = SystemTime::now();
+                    seat.held = Some(hold);
+                    (Ok(Some(grant)), Turn::Enter)
+                }
+                Ok(Answer::Conflict(discipline)) => {
+                    let error = foreign_conflict(key, party.mode, discipline);
+                    (Err(error), Turn::Leave)
+                }
+                Err(error) => (Err(error), Turn::Leave),
+            };
+            let waker = seat.place.take().and_then(|place| place.give(outcome));
+            aftermath.wakers.extend(waker);
+            turn
+        });
+        if !blocked {
+            self.kernel.stop_waiting();
+        }
+        if self.queue.holders().next().is_none() && self.kernel.held() != Held::Nothing {
+            self.kernel.let_go();
+        }
+        self.contends = blocked;
+        aftermath.contend = blocked && !self.has_task;
+        self.has_task |= blocked;
+        aftermath
+    }
+
+    /// Whether the task that competes for the head is still needed. If not, it has to end.
+    pub(crate) fn needs_task(&mut self) -> bool {
+        self.has_task = self.contends;
+        self.has_task
+    }
+
+    /// Ends an attempt in any state. Says whether it held until now.
+    pub(crate) fn leave(&mut self, key: &LockKey, attempt: OwnerToken) -> (bool, Aftermath) {
+        let mut lost = self.look_for_damage();
+        let (held, mut aftermath) = match self.queue.withdraw(attempt) {
+            None if lost.is_empty() => (false, Aftermath::default()),
+            None => (false, self.pump(key)),
+            Some(party) => {
+                let held = match party.data.held {
+                    None => false,
+                    Some(hold) => {
+                        self.kernel.free_slots(&hold.entry.slots);
+                        hold.validity.loss().is_none()
+                    }
+                };
+                // An exclusive lock is kept for a moment: the next one here may take it over.
+                if self.kernel.held() != Held::Exclusive && self.queue.holders().next().is_none() {
+                    self.kernel.let_go();
+                }
+                let mut aftermath = self.pump(key);
+                let over = Err(crate::error::error(
+                    lock_core::ErrorKind::Closed,
+                    "the attempt was abandoned",
+                ));
+                let waker = party.data.place.and_then(|place| place.give(over));
+                aftermath.wakers.extend(waker);
+                (held, aftermath)
+            }
+        };
+        aftermath.lost.append(&mut lost);
+        (held, aftermath)
+    }
+
+    /// Takes one attempt's hold away. Returns whether it held.
+    pub(crate) fn revoke(&mut self, key: &LockKey, attempt: OwnerToken) -> (bool, Aftermath) {
+        let held = self.queue.holder_mut(attempt).and_then(|party| {
+            let hold = party.data.held.as_ref()?;
+            Some(hold.validity.clone())
+        });
+        let Some(validity) = held else {
+            return (false, Aftermath::default());
+        };
+        let (_, mut aftermath) = self.leave(key, attempt);
+        aftermath.lost.push(validity);
+        (true, aftermath)
+    }
+
+    /// Looks whether files were deleted or replaced while they were held, and ends those holds.
+    pub(crate) fn check(&mut self, key: &LockKey) -> Aftermath {
+        let lost = self.look_for_damage();
+        if lost.is_empty() {
+            return Aftermath::default();
+        }
+        let mut aftermath = self.pump(key);
+        aftermath.lost = lost;
+        aftermath
+    }
+
+    fn look_for_damage(&mut self) -> SmallVec<[Validity; 1]> {
+        let damage = self.kernel.damage();
+        let hit = |hold: &Hold| match &damage {
+            Damage::None => false,
+            Damage::Lock => true,
+            Damage::Slots(numbers) => hold.entry.slots.iter().any(|slot| numbers.contains(slot)),
+        };
+        if matches!(damage, Damage::None) {
+            return SmallVec::new();
+        }
+        let attempts: Vec<OwnerToken> = self
+            .queue
+            .holders()
+            .filter(|party| party.data.held.as_ref().is_some_and(hit))
+            .map(|party| party.attempt)
+            .collect();
+        let mut lost = SmallVec::new();
+        for attempt in attempts {
+            if let Some(hold) = self.queue.withdraw(attempt).and_then(|p| p.data.held) {
+                self.kernel.free_slots(&hold.entry.slots);
+                lost.push(hold.validity);
+            }
+        }
+        if self.queue.holders().next().is_none() {
+            self.kernel.let_go();
+        }
+        lost
+    }
+
+    /// Exclusive to shared. `None`: the gate was not free, ask again.
+    pub(crate) fn downgrade(
+        &mut self,
+        key: &LockKey,
+        attempt: OwnerToken,
+    ) -> Result<(Option<Grant>, Aftermath)> {
+        let holder = self.queue.holder_mut(attempt);
+        let Some(hold) = holder.and_then(|party| party.data.held.clone()) else {
+            return Err(not_held(key));
+        };
+        let Fence::Exclusive(number) = hold.entry.fence else {
+            return Ok((Some(hold.grant(attempt)), Aftermath::default()));
+        };
+        // Asked first, so that nothing has changed when somebody waits for permits.
+        if let Err(Refusal::Conflict(other)) = self.queue.admits(Mode::Shared, 0) {
+            return Err(mode_conflict(key, Mode::Shared, Some(other)));
+        }
+        let Some(party) = self.queue.holder_mut(attempt) else {
+            return Err(not_held(key));
+        };
+        let seat = &mut party.data;
+        seat.request.mode = Mode::Shared;
+        let asker = Asker {
+            key,
+            request: &seat.request,
+            since: seat.since,
+        };
+        if !self.kernel.downgrade(asker)? {
+            seat.request.mode = Mode::Exclusive;
+            return Ok((None, Aftermath::default()));
+        }
+        let fence = Fence::Shared(Some(lock_core::ReadVersion(number)));
+        if let Some(hold) = &mut seat.held {
+            hold.entry.fence = fence;
+        }
+        let grant = seat.held.as_ref().map(|hold| hold.grant(attempt));
+        let aftermath = self.admit_after_downgrade(key, attempt, fence);
+        Ok((grant, aftermath))
+    }
+
+    /// The shared ones at the head come in with the one that became shared.
+    fn admit_after_downgrade(
+        &mut self,
+        key: &LockKey,
+        attempt: OwnerToken,
+        fence: Fence,
+    ) -> Aftermath {
+        let mut wakers: SmallVec<[Waker; 2]> = SmallVec::new();
+        let admitted = self.queue.downgrade(attempt, |party| {
+            let hold = Hold {
+                entry: kernel::Entry {
+                    fence,
+                    slots: SmallVec::new(),
+                },
+                validity: Validity::unleased(),
+            };
+            let grant = hold.grant(party.attempt);
+            party.data.held = Some(hold);
+            let place = party.data.place.take();
+            wakers.extend(place.and_then(|place| place.give(Ok(Some(grant)))));
+        });
+        debug_assert!(matches!(admitted, Ok(Some(()))));
+        let mut aftermath = self.pump(key);
+        aftermath.wakers.append(&mut wakers);
+        aftermath
+    }
+
+    /// The hold now belongs to another owner.
+    pub(crate) fn transfer(
+        &mut self,
+        key: &LockKey,
+        attempt: OwnerToken,
+        owner: OwnerId,
+    ) -> Result<Grant> {
+        let Some(party) = self.queue.holder_mut(attempt) else {
+            return Err(not_held(key));
+        };
+        let seat = &mut party.data;
+        seat.request.owner = Some(owner);
+        let Some(hold) = &seat.held else {
+            return Err(not_held(key));
+        };
+        let asker = Asker {
+            key,
+            request: &seat.request,
+            since: seat.since,
+        };
+        self.kernel.describe(asker, &hold.entry)?;
+        Ok(hold.grant(attempt))
+    }
+
+    /// The grant of an attempt that holds.
+    pub(crate) fn granted(&mut self, attempt: OwnerToken) -> Option<Grant> {
+        let holder = self.queue.holder_mut(attempt)?;
+        holder.data.held.as_ref().map(|hold| hold.grant(attempt))
+    }
+
+    /// Ends every wait here with an error.
+    pub(crate) fn drain(&mut self, why: impl Fn() -> lock_core::Error) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        for party in self.queue.drain_waiters() {
+            let place = party.data.place;
+            aftermath
+                .wakers
+                .extend(place.and_then(|place| place.give(Err(why()))));
+        }
+        self.kernel.stop_waiting();
+        self.contends = false;
+        aftermath
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_idle() && !self.has_task
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        self.kernel.held() != Held::Nothing
+    }
+
+    pub(crate) fn queue(&self) -> &KeyQueue<Seat> {
+        &self.queue
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired
+    }
+}
+
+impl Seat {
+    /// The number of an exclusive holder.
+    pub(crate) fn number(&self) -> Option<lock_core::FencingNumber> {
+        match self.held.as_ref()?.entry.fence {
+            Fence::Exclusive(number) => Some(number),
+            Fence::Shared(_) | Fence::Permit(_) => None,
+        }
+    }
+}
+
+fn waiting_party(request: &Request, since: SystemTime, place: Option<Place>) -> Party<Seat> {
+    Party {
+        attempt: request.attempt,
+        mode: request.mode,
+        priority: request.priority,
+        data: Seat {
+            request: request.clone(),
+            since,
+            place,
+            held: None,
+        },
+    }
+}
+
+fn foreign_conflict(key: &LockKey, wanted: Mode, discipline: Discipline) -> lock_core::Error {
+    mode_conflict(key, wanted, discipline.example())
+}

@@ -1,0 +1,178 @@
+//! One open file and the kernel's lock on it.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use fs4::{FileExt, TryLockError};
+use lock_core::Result;
+use lock_core::fork::InheritedDescriptor;
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{failed, foreign_file};
+
+/// One open file and the kernel's lock on it.
+///
+/// The descriptor closes on `exec` and in a forked child, so that only this process can keep the
+/// lock; and it is unlocked before it is closed, so that a process being spawned at that moment
+/// does not keep it either.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    /// Dropped before the descriptor.
+    _in_child: InheritedDescriptor,
+    file: File,
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+    locked: bool,
+}
+
+/// How to lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Exclusive,
+    Shared,
+}
+
+impl LockFile {
+    /// Opens the file, creating it empty if it does not exist. Never truncates, never follows a
+    /// symbolic link, never blocks on a fifo.
+    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+        Self::open_with(&path, OFlags::CREATE)
+            .and_then(|file| Self::adopt(path.clone(), file))
+            .map_err(|refusal| refusal.into_error(&path))
+    }
+
+    /// Opens the file if it exists.
+    pub(crate) fn open_existing(path: PathBuf) -> Result<Option<Self>> {
+        match Self::open_with(&path, OFlags::empty()) {
+            Err(Refusal::System(Errno::NOENT)) => Ok(None),
+            opened => opened
+                .and_then(|file| Self::adopt(path.clone(), file))
+                .map(Some)
+                .map_err(|refusal| refusal.into_error(&path)),
+        }
+    }
+
+    /// Creates a file that must not exist yet.
+    pub(crate) fn create_new(path: PathBuf) -> Result<Self> {
+        Self::open_with(&path, OFlags::CREATE | OFlags::EXCL)
+            .and_then(|file| Self::adopt(path.clone(), file))
+            .map_err(|refusal| refusal.into_error(&path))
+    }
+
+    fn open_with(path: &Path, extra: OFlags) -> std::result::Result<File, Refusal> {
+        // Writable even for shared locks: some file systems want that for an exclusive lock.
+        let flags = OFlags::RDWR
+            | OFlags::CLOEXEC
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | extra;
+        let opened = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+        opened.map(File::from).map_err(Refusal::System)
+    }
+
+    fn adopt(path: PathBuf, file: File) -> std::result::Result<Self, Refusal> {
+        let stat = rustix::fs::fstat(&file).map_err(Refusal::System)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Err(Refusal::Foreign("is not a regular file"));
+        }
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(Refusal::Foreign("belongs to another user"));
+        }
+        Ok(Self {
+            _in_child: InheritedDescriptor::close_in_child(file.as_fd()),
+            file,
+            path,
+            identity: identity(&stat),
+            locked: false,
+        })
+    }
+
+    /// Asks the kernel for the lock, without waiting. Held already, it is converted.
+    pub(crate) fn try_lock(&mut self, kind: Kind) -> Result<bool> {
+        let outcome = match kind {
+            Kind::Exclusive => FileExt::try_lock(&self.file),
+            Kind::Shared => FileExt::try_lock_shared(&self.file),
+        };
+        match outcome {
+            Ok(()) => {
+                self.locked = true;
+                Ok(true)
+            }
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &self.path, source)),
+        }
+    }
+
+    /// Gives the lock back.
+    pub(crate) fn unlock(&mut self) {
+        if std::mem::take(&mut self.locked)
+            && let Err(error) = FileExt::unlock(&self.file)
+        {
+            // Closing the descriptor, which follows, unlocks as well.
+            tracing::warn!(path = %self.path.display(), %error, "unlocking failed");
+        }
+    }
+
+    /// Whether the path still leads to this file: locks on a file that was deleted or replaced
+    /// exclude nobody who comes later.
+    pub(crate) fn is_current(&self) -> bool {
+        rustix::fs::lstat(&self.path).is_ok_and(|stat| identity(&stat) == self.identity)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One byte of the file; 0 past its end.
+    pub(crate) fn byte(&self, at: u64) -> u8 {
+        let mut byte = [0];
+        match self.file.read_at(&mut byte, at) {
+            Ok(1) => byte[0],
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn set_byte(&self, at: u64, value: u8) -> Result<()> {
+        let written = self.file.write_all_at(&[value], at);
+        written.map_err(|source| failed("write to", &self.path, source))
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        trivial_numeric_casts,
+        reason = "the types differ between systems"
+    )]
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+enum Refusal {
+    System(Errno),
+    Foreign(&'static str),
+}
+
+impl Refusal {
+    fn into_error(self, path: &Path) -> lock_core::Error {
+        match self {
+            Self::System(errno) => failed("open", path, errno),
+            Self::Foreign(why) => foreign_file(path, why),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Who holds and who waits, here and in other processes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lock_core::{
+    InspectPage, InspectQuery, KeyReport, LockKey, Mode, PartyRecord, ProcessNonce, Result, Select,
+};
+
+use crate::backend::Shared;
+use crate::entry::{KeyState, Seat};
+use crate::error::failed;
+use crate::handle::{Kind, LockFile};
+use crate::names::{LOCK, Names};
+use crate::record::{self, this_process};
+use crate::turnstile::Turnstile;
+
+/// Reports a page of keys.
+///
+/// Of other processes it knows what their kernel locks confirm: an exclusive holder, permit holders,
+/// one record per process that holds shared, and the waiter that is next. A record without its lock
+/// is that of a process that died or released, and is not shown.
+pub(crate) fn page(shared: &Arc<Shared>, query: &InspectQuery) -> Result<InspectPage> {
+    let keys = match &query.select {
+        Select::Key(key) => vec![key.clone()],
+        Select::Namespace(namespace) => keys_of(shared, namespace)?,
+    };
+    let mut reports = Vec::new();
+    for key in keys {
+        // A page more one is enough to know whether there is a next one.
+        if reports.len() > query.page_size {
+            break;
+        }
+        if query.selects(&key) {
+            let report = report(shared, &key)?;
+            if !report.is_idle() {
+                reports.push(report);
+            }
+        }
+    }
+    Ok(query.page_of(reports))
+}
+
+/// The keys of a namespace that have a file or are used here, in order.
+fn keys_of(shared: &Shared, namespace: &str) -> Result<Vec<LockKey>> {
+    let table = shared.table();
+    let here = table.cells().into_iter().map(|cell| cell.key().clone());
+    let mut keys: BTreeSet<LockKey> = here.collect();
+    let directory = table.directory();
+    let entries = std::fs::read_dir(directory).map_err(|e| failed("list", directory, e))?;
+    for entry in entries {
+        let entry = entry.map_err(|source| failed("list", directory, source))?;
+        let name = entry.file_name();
+        let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(LOCK)) else {
+            continue;
+        };
+        // The encoded name starts with the namespace; reading the record of others is spared.
+        let named = stem.split_once('+').map_or("", |(namespace, _)| namespace);
+        if named != namespace {
+            continue;
+        }
+        if let Some(file) = LockFile::open_existing(entry.path())?
+            && let Some((_, Some(body))) = record::read(file.file(), file.path())?
+        {
+            keys.insert(body.key);
+        }
+    }
+    keys.retain(|key| key.namespace() == namespace);
+    Ok(keys.into_iter().collect())
+}
+
+fn report(shared: &Shared, key: &LockKey) -> Result<KeyReport> {
+    let mut report = KeyReport::idle(key.clone());
+    let names = Names::of(shared.table().directory(), key);
+    let mut mine = Vec::new();
+    shared.table().with_known(key, |_, state| {
+        report.holders = state
+            .queue()
+            .holders()
+            .map(|p| record_of(&p.data))
+            .collect();
+        report.waiters = state
+            .queue()
+            .waiters()
+            .map(|p| record_of(&p.data))
+            .collect();
+        mine = my_slots(state, &names);
+    });
+    let exclusive_here = |holder: &PartyRecord| holder.mode == Mode::Exclusive;
+    if !report.holders.iter().any(exclusive_here) {
+        add_others(&names, &mine, &mut report)?;
+    }
+    Ok(report)
+}
+
+fn my_slots(state: &KeyState, names: &Names) -> Vec<u32> {
+    let mut slots = names.slots_on_disk();
+    slots.retain(|number| state.kernel().has_slot(*number));
+    slots
+}
+
+fn record_of(seat: &Seat) -> PartyRecord {
+    let request = &seat.request;
+    let mut party = PartyRecord::new(request.attempt, request.mode, this_process().clone());
+    party.priority = request.priority;
+    party.owner = request.owner;
+    party.label = request.label.as_deref().map(str::to_owned);
+    party.record = request.record.as_deref().map(<[u8]>::to_vec);
+    party.since = Some(seat.since);
+    party.fencing = seat.number();
+    party
+}
+
+/// Adds what other processes have, as far as the kernel confirms it.
+fn add_others(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> {
+    let Some(mut lock) = LockFile::open_existing(names.lock())? else {
+        return Ok(());
+    };
+    // The trial locks below are in nobody's way: whoever asks for a lock needs the gate first.
+    // Without it (its holder may be stopped) records are taken at their word.
+    let mut turnstile = Turnstile::default();
+    let sure = turnstile.take_gate(names)?;
+    if sure && lock.try_lock(Kind::Shared)? {
+        lock.unlock();
+        add_slots(names, mine, report)?;
+    } else if let Some(holder) = record::holder(lock.path(), lock.file())? {
+        report.holders.push(holder);
+    }
+    turnstile.close();
+    if let Some(turn) = LockFile::open_existing(names.turn())? {
+        add_next(turn, report)?;
+    }
+    Ok(())
+}
+
+fn add_slots(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> {
+    for number in names.slots_on_disk() {
+        if mine.contains(&number) {
+            continue;
+        }
+        let Some(mut slot) = LockFile::open_existing(names.slot(number))? else {
+            continue;
+        };
+        if slot.try_lock(Kind::Exclusive)? {
+            continue;
+        }
+        let holder = record::holder(slot.path(), slot.file())?;
+        // A holder of several permits has its record in each of its slots.
+        let known = |h: &PartyRecord| report.holders.iter().any(|k| k.attempt == h.attempt);
+        if let Some(holder) = holder.filter(|holder| !known(holder)) {
+            report.holders.push(holder);
+        }
+    }
+    Ok(())
+}
+
+/// The next waiter of another process.
+fn add_next(mut turn: LockFile, report: &mut KeyReport) -> Result<()> {
+    if turn.try_lock(Kind::Shared)? {
+        return Ok(());
+    }
+    let next = record::holder(turn.path(), turn.file())?;
+    let here = ProcessNonce::current();
+    if let Some(next) = next.filter(|next| next.attempt.process() != here) {
+        report.waiters.insert(0, next);
+    }
+    Ok(())
+}

@@ -1,0 +1,486 @@
+//! What this process holds of one key, as the kernel and the other processes see it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lock_core::{
+    ErrorKind, Fence, FencingNumber, LockKey, Mode, Permits, ReadVersion, Request, Result, Slot,
+};
+
+use crate::error::error;
+use crate::handle::{Kind, LockFile};
+use crate::names::Names;
+use crate::record::{self, Body, Discipline, Head, Holder};
+use crate::slots::{Numbers, Slots};
+use crate::turnstile::{Patience, Turnstile};
+
+/// What this process holds of one key, as the kernel and the other processes see it.
+///
+/// An exclusive holder has the lock file's kernel lock exclusively; all shared holders of a process
+/// have it shared once, and so have all its permit holders, who have slots besides. Which of the
+/// two the holders of a shared kernel lock are stands in the record, as its discipline.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    names: Names,
+    lock: Option<LockFile>,
+    turnstile: Turnstile,
+    slots: Slots,
+    held: Held,
+    /// The last exclusive number; current while anything is held.
+    number: Option<FencingNumber>,
+    /// How many holders of this process have passed the lock on without giving it up.
+    passed_on: u32,
+}
+
+/// What this process has of the lock file's kernel lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    Nothing,
+    Exclusive,
+    Shared,
+    Permits,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) key: &'a LockKey,
+    pub(crate) request: &'a Request,
+    /// Since when it waits or holds.
+    pub(crate) since: SystemTime,
+}
+
+/// What the other processes say.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Granted(Entry),
+    Contended,
+    /// Others hold it in a mode that can never take turns with this one.
+    Conflict(Discipline),
+}
+
+/// What a holder has.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) fence: Fence,
+    pub(crate) slots: Numbers,
+}
+
+impl Entry {
+    fn without_slots(fence: Fence) -> Self {
+        Self {
+            fence,
+            slots: Numbers::new(),
+        }
+    }
+}
+
+/// How often a process passes the lock on among its own before it lets others in.
+const PASS_ON_LIMIT: u32 = 16;
+
+/// How many processes that hold shared have a record for others to read.
+pub(crate) const SHARED_RECORDS: u32 = 64;
+
+impl Kernel {
+    pub(crate) fn new(names: Names) -> Self {
+        Self {
+            names,
+            lock: None,
+            turnstile: Turnstile::default(),
+            slots: Slots::default(),
+            held: Held::Nothing,
+            number: None,
+            passed_on: 0,
+        }
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        self.held
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn has_slot(&self, number: u32) -> bool {
+        self.slots.has(number)
+    }
+
+    /// Asks for a party that no party of this process is in the way of.
+    pub(crate) fn enter(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
+        match (self.held, asker.request.mode) {
+            (Held::Shared, Mode::Shared) => self.join(),
+            (Held::Permits, Mode::Permit(permits)) => self.enter_permit(asker, permits, patience),
+            (Held::Exclusive, Mode::Exclusive) => self.pass_on(asker, patience),
+            (Held::Nothing, _) => self.enter_anew(asker, patience),
+            _ => {
+                self.let_go();
+                self.enter_anew(asker, patience)
+            }
+        }
+    }
+
+    /// One more shared holder of this process, unless another process waits.
+    fn join(&mut self) -> Result<Answer> {
+        if self.turnstile.others_wait(&self.names)? {
+            return Ok(Answer::Contended);
+        }
+        let fence = Fence::Shared(self.number.map(ReadVersion));
+        Ok(Answer::Granted(Entry::without_slots(fence)))
+    }
+
+    /// From one exclusive holder of this process to the next, with a new number, as long as that
+    /// is fair to the other processes.
+    fn pass_on(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
+        let fair = self.passed_on < PASS_ON_LIMIT || !self.turnstile.others_wait(&self.names)?;
+        match &self.lock {
+            Some(lock) if fair && lock.is_current() => {
+                let number = number_holder(lock, asker)?;
+                self.number = Some(number);
+                self.passed_on += 1;
+                let fence = Fence::Exclusive(number);
+                Ok(Answer::Granted(Entry::without_slots(fence)))
+            }
+            _ => {
+                self.let_go();
+                self.enter_anew(asker, patience)
+            }
+        }
+    }
+
+    fn enter_anew(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
+        self.through_turnstile(asker, patience, |kernel| match asker.request.mode {
+            Mode::Exclusive => kernel.lock_exclusive(asker),
+            Mode::Shared => kernel.lock_shared(asker),
+            Mode::Permit(permits) => {
+                match kernel.lock_with(Discipline::of(asker.request.mode), asker.key)? {
+                    None => {
+                        kernel.held = Held::Permits;
+                        let answer = kernel.take_permits(asker, permits);
+                        if !matches!(answer, Ok(Answer::Granted(_))) {
+                            kernel.unlock();
+                        }
+                        answer
+                    }
+                    Some(refusal) => Ok(refusal),
+                }
+            }
+        })
+    }
+
+    fn enter_permit(
+        &mut self,
+        asker: Asker<'_>,
+        permits: Permits,
+        patience: Patience,
+    ) -> Result<Answer> {
+        self.through_turnstile(asker, patience, |kernel| {
+            kernel.take_permits(asker, permits)
+        })
+    }
+
+    fn through_turnstile(
+        &mut self,
+        asker: Asker<'_>,
+        patience: Patience,
+        ask: impl FnOnce(&mut Self) -> Result<Answer>,
+    ) -> Result<Answer> {
+        let had_turn = self.turnstile.leads();
+        if !self.turnstile.enter(&self.names, patience)? {
+            return Ok(Answer::Contended);
+        }
+        let answer = ask(self);
+        self.turnstile.close();
+        match &answer {
+            Ok(Answer::Granted(_)) => self.turnstile.stop_leading(),
+            Ok(Answer::Contended) if !had_turn => self.show_next(asker),
+            _ => {}
+        }
+        answer
+    }
+
+    /// Lets others read who is next.
+    fn show_next(&self, asker: Asker<'_>) {
+        if let Some(turn) = self.turnstile.turn()
+            && let Err(error) = describe(turn, asker)
+        {
+            tracing::debug!(%error, "the next waiter's record could not be written");
+        }
+    }
+
+    fn lock_exclusive(&mut self, asker: Asker<'_>) -> Result<Answer> {
+        if !self.lock_current(Kind::Exclusive)? {
+            return Ok(Answer::Contended);
+        }
+        let numbered = self.lock.as_ref().map(|lock| number_holder(lock, asker));
+        match numbered {
+            Some(Ok(number)) => {
+                self.held = Held::Exclusive;
+                self.number = Some(number);
+                self.passed_on = 0;
+                let fence = Fence::Exclusive(number);
+                Ok(Answer::Granted(Entry::without_slots(fence)))
+            }
+            Some(Err(error)) => {
+                self.unlock();
+                Err(error)
+            }
+            None => Ok(Answer::Contended),
+        }
+    }
+
+    fn lock_shared(&mut self, asker: Asker<'_>) -> Result<Answer> {
+        if let Some(refusal) = self.lock_with(Discipline::Shared, asker.key)? {
+            return Ok(refusal);
+        }
+        self.held = Held::Shared;
+        self.take_seat(asker);
+        let fence = Fence::Shared(self.number.map(ReadVersion));
+        Ok(Answer::Granted(Entry::without_slots(fence)))
+    }
+
+    /// Leaves this process's record for others to read. Holding does not depend on it.
+    fn take_seat(&mut self, asker: Asker<'_>) {
+        let seated = self.slots.take(&self.names, 1, SHARED_RECORDS);
+        let described = seated.and_then(|numbers| match numbers.as_deref() {
+            Some(&[number]) => self.slots.describe(number, &holder_body(asker, None)),
+            _ => Ok(()),
+        });
+        if let Err(error) = described {
+            tracing::debug!(%error, "a shared holder's record could not be written");
+        }
+    }
+
+    fn take_permits(&mut self, asker: Asker<'_>, permits: Permits) -> Result<Answer> {
+        let taken = self
+            .slots
+            .take(&self.names, permits.count(), permits.of())?;
+        let Some(numbers) = taken else {
+            return Ok(Answer::Contended);
+        };
+        let body = holder_body(asker, None);
+        for number in &numbers {
+            if let Err(error) = self.slots.describe(*number, &body) {
+                self.slots.free(&numbers);
+                return Err(error);
+            }
+        }
+        Ok(Answer::Granted(Entry {
+            fence: Fence::Permit(Slot(numbers[0])),
+            slots: numbers,
+        }))
+    }
+
+    /// Takes the kernel lock shared, under a discipline. `None`: taken.
+    fn lock_with(&mut self, discipline: Discipline, key: &LockKey) -> Result<Option<Answer>> {
+        if !self.lock_current(Kind::Shared)? {
+            return Ok(Some(Answer::Contended));
+        }
+        let refusal = self.agree_on(discipline, key);
+        if !matches!(refusal, Ok(None)) {
+            self.unlock();
+        }
+        refusal
+    }
+
+    fn agree_on(&mut self, discipline: Discipline, key: &LockKey) -> Result<Option<Answer>> {
+        let Some(lock) = &mut self.lock else {
+            return Ok(Some(Answer::Contended));
+        };
+        let head = record::read_head(lock.file(), lock.path())?;
+        if head.discipline != discipline {
+            // It binds if anybody else holds. The gate is ours, so nobody comes in between.
+            if !lock.try_lock(Kind::Exclusive)? {
+                return Ok(Some(Answer::Conflict(head.discipline)));
+            }
+            write_vacant(lock, head, discipline, key)?;
+            if !lock.try_lock(Kind::Shared)? {
+                return Ok(Some(Answer::Contended));
+            }
+        }
+        self.number = (head.base > 0)
+            .then(|| FencingNumber::from_base(head.base))
+            .flatten();
+        Ok(None)
+    }
+
+    /// Takes the kernel lock of the file that the path leads to now.
+    fn lock_current(&mut self, kind: Kind) -> Result<bool> {
+        loop {
+            let mut lock = match self.lock.take() {
+                Some(lock) => lock,
+                None => LockFile::open(self.names.lock())?,
+            };
+            let locked = lock.try_lock(kind)?;
+            // Also after a refusal: the one who holds a replaced file is in nobody's way.
+            if lock.is_current() {
+                self.lock = Some(lock);
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Turns the exclusive lock into a shared one, while nobody can come in between. `false`: ask
+    /// again, the gate was not free.
+    pub(crate) fn downgrade(&mut self, asker: Asker<'_>) -> Result<bool> {
+        if !self.turnstile.take_gate(&self.names)? {
+            return Ok(false);
+        }
+        let outcome = self.downgrade_in_gate(asker);
+        self.turnstile.close();
+        // Shared holders elsewhere may come in now.
+        self.turnstile.wake_waiting();
+        outcome.map(|()| true)
+    }
+
+    fn downgrade_in_gate(&mut self, asker: Asker<'_>) -> Result<()> {
+        let Some(lock) = &mut self.lock else {
+            return Err(crate::error::not_held(asker.key));
+        };
+        let head = record::read_head(lock.file(), lock.path())?;
+        write_vacant(lock, head, Discipline::Shared, asker.key)?;
+        // The kernel may drop the exclusive lock before it gives the shared one, but nobody asks
+        // for either without the gate.
+        if !lock.try_lock(Kind::Shared)? {
+            return Err(crate::error::not_held(asker.key));
+        }
+        self.held = Held::Shared;
+        self.take_seat(asker);
+        Ok(())
+    }
+
+    /// Writes the record anew, for a holder that changed.
+    pub(crate) fn describe(&self, asker: Asker<'_>, entry: &Entry) -> Result<()> {
+        match (entry.fence, &self.lock) {
+            (Fence::Exclusive(number), Some(lock)) if self.held == Held::Exclusive => {
+                let mut head = record::read_head(lock.file(), lock.path())?;
+                head.sequence += 1;
+                let body = holder_body(asker, Some(number));
+                record::write(lock.file(), lock.path(), &head, &body)
+            }
+            _ => {
+                let body = holder_body(asker, None);
+                let mut slots = entry.slots.iter();
+                slots.try_for_each(|number| self.slots.describe(*number, &body))
+            }
+        }
+    }
+
+    /// Gives back the slots of a permit holder that leaves.
+    pub(crate) fn free_slots(&mut self, numbers: &[u32]) {
+        if !numbers.is_empty() {
+            self.slots.free(numbers);
+            self.turnstile.wake_waiting();
+        }
+    }
+
+    /// Gives everything back, and tells those who wait.
+    pub(crate) fn let_go(&mut self) {
+        self.unlock();
+        self.turnstile.wake_waiting();
+    }
+
+    fn unlock(&mut self) {
+        self.slots.free_all();
+        if let Some(lock) = &mut self.lock {
+            lock.unlock();
+        }
+        self.held = Held::Nothing;
+    }
+
+    /// Gives the turn back: nobody here waits for other processes.
+    pub(crate) fn stop_waiting(&mut self) {
+        self.turnstile.stop_leading();
+    }
+
+    /// What was deleted or replaced from outside while it was held.
+    pub(crate) fn damage(&self) -> Damage {
+        if self.held == Held::Nothing {
+            return Damage::None;
+        }
+        if !self.lock.as_ref().is_some_and(LockFile::is_current) {
+            return Damage::Lock;
+        }
+        match self.slots.lost() {
+            numbers if numbers.is_empty() => Damage::None,
+            // The record of shared holders was replaced, which is how one is broken.
+            _ if self.held == Held::Shared => Damage::Lock,
+            numbers => Damage::Slots(numbers),
+        }
+    }
+}
+
+/// What was deleted or replaced from outside.
+#[derive(Debug)]
+pub(crate) enum Damage {
+    None,
+    /// Everything that this process holds of the key.
+    Lock,
+    Slots(Numbers),
+}
+
+/// Microseconds of the wall clock since the start of 2024, which fit a fencing base until 2095.
+///
+/// No key is granted a million times in a second, so numbers never run ahead of this clock.
+fn wall_micros() -> u64 {
+    const START_OF_2024: Duration = Duration::from_secs(1_704_067_200);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH + START_OF_2024);
+    now.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Draws the next number for an exclusive holder, and writes both down.
+fn number_holder(lock: &LockFile, asker: Asker<'_>) -> Result<FencingNumber> {
+    let before = record::read_head(lock.file(), lock.path())?;
+    // The clock is a floor: numbers rise also when the file was deleted, or when the last writes
+    // were lost with the power, as long as the wall clock was not set back meanwhile.
+    let base = before.base.saturating_add(1).max(wall_micros());
+    let number = FencingNumber::from_base(base).ok_or_else(|| {
+        error(
+            ErrorKind::Backend,
+            format!(
+                "the fencing numbers in {} are used up; delete it while nobody holds the lock, and \
+                 raise the fencing epoch",
+                lock.path().display()
+            ),
+        )
+    })?;
+    let head = Head {
+        sequence: before.sequence + 1,
+        base,
+        discipline: before.discipline,
+    };
+    let body = holder_body(asker, Some(number));
+    record::write(lock.file(), lock.path(), &head, &body)?;
+    Ok(number)
+}
+
+fn write_vacant(
+    lock: &LockFile,
+    before: Head,
+    discipline: Discipline,
+    key: &LockKey,
+) -> Result<()> {
+    let head = Head {
+        sequence: before.sequence + 1,
+        base: before.base,
+        discipline,
+    };
+    record::write(lock.file(), lock.path(), &head, &record::vacant(key))
+}
+
+fn holder_body(asker: Asker<'_>, fencing: Option<FencingNumber>) -> Vec<u8> {
+    let holder = Holder {
+        request: asker.request,
+        since: asker.since,
+        fencing,
+    };
+    Body::encode(asker.key, Some(holder))
+}
+
+fn describe(file: &LockFile, asker: Asker<'_>) -> Result<()> {
+    let before = record::read_head(file.file(), file.path())?;
+    let head = Head {
+        sequence: before.sequence + 1,
+        ..Head::default()
+    };
+    record::write(file.file(), file.path(), &head, &holder_body(asker, None))
+}

@@ -48,10 +48,6 @@ impl Names {
         self.file(&format!(".new-{unique}"))
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// The numbers of the slot files that exist, in order.
     pub(crate) fn slots_on_disk(&self) -> Vec<u32> {
         let prefix = format!("{}.slot-", self.stem);

@@ -1,7 +1,6 @@
 //! What stands in a lock file: the fencing counter, the discipline, who holds.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -122,12 +121,18 @@ fn newest(file: &File, path: &Path) -> Result<Option<Place>> {
 
 fn read_place(file: &File, path: &Path, at: u64) -> Result<Option<Place>> {
     let mut bytes = [0; HEAD_LEN];
-    match file.read_exact_at(&mut bytes, at) {
-        Ok(()) => decode_head(&bytes, path),
-        // Not written yet, or cut short.
-        Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(source) => Err(failed("read", path, source)),
+    let len = file
+        .read_at(&mut bytes, at)
+        .map_err(|source| failed("read", path, source))?;
+    let start = len.min(MAGIC.len());
+    if bytes[..start] != MAGIC[..start] && bytes[..start].iter().any(|byte| *byte != 0) {
+        return Err(foreign_file(path, "is no lock file"));
     }
+    if len < HEAD_LEN {
+        // Not written yet, or cut short.
+        return Ok(None);
+    }
+    decode_head(&bytes, path)
 }
 
 fn encode_head(head: &Head, body: &[u8]) -> [u8; HEAD_LEN] {
@@ -154,11 +159,7 @@ fn decode_head(bytes: &[u8; HEAD_LEN], path: &Path) -> Result<Option<Place>> {
     let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
     let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]));
     if bytes[0..8] != MAGIC {
-        return if bytes[0..8] == [0; 8] {
-            Ok(None)
-        } else {
-            Err(foreign_file(path, "is no lock file"))
-        };
+        return Ok(None);
     }
     let version = u32_at(8);
     if version != VERSION {

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the parent reads it")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -13,15 +14,21 @@ use lock_file::{FileBackend, FileConfig};
 
 const DIRECTORY: &str = "LOCK_FILE_TEST_DIRECTORY";
 
-pub fn open(directory: &Path) -> FileBackend {
+pub(crate) fn directory() -> tempfile::TempDir {
+    let private = std::fs::Permissions::from_mode(0o700);
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(private).tempdir().unwrap()
+}
+
+pub(crate) fn open(directory: &Path) -> FileBackend {
     FileBackend::open(FileConfig::in_directory(directory)).unwrap()
 }
 
-pub fn lock(backend: &FileBackend, name: &str) -> Lock {
+pub(crate) fn lock(backend: &FileBackend, name: &str) -> Lock {
     Lock::new(Arc::new(backend.clone()), LockKey::new(name).unwrap())
 }
 
-pub fn options(mode: &str) -> AcquireOptions {
+pub(crate) fn options(mode: &str) -> AcquireOptions {
     let mode = match mode {
         "exclusive" => Mode::Exclusive,
         "shared" => Mode::Shared,
@@ -31,7 +38,7 @@ pub fn options(mode: &str) -> AcquireOptions {
 }
 
 /// Polls until `done`, or fails with `what`.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(started.elapsed() < Duration::from_secs(20), "never: {what}");
@@ -40,11 +47,11 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-pub fn holders(backend: &FileBackend, name: &str) -> Vec<lock_core::PartyRecord> {
+pub(crate) fn holders(backend: &FileBackend, name: &str) -> Vec<lock_core::PartyRecord> {
     report(backend, name).map_or_else(Vec::new, |report| report.holders)
 }
 
-pub fn waiters(backend: &FileBackend, name: &str) -> Vec<lock_core::PartyRecord> {
+pub(crate) fn waiters(backend: &FileBackend, name: &str) -> Vec<lock_core::PartyRecord> {
     report(backend, name).map_or_else(Vec::new, |report| report.waiters)
 }
 
@@ -55,14 +62,14 @@ fn report(backend: &FileBackend, name: &str) -> Option<lock_core::KeyReport> {
 }
 
 /// A process that does what it is told.
-pub struct Peer {
+pub(crate) struct Peer {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    pub fn start(directory: &Path) -> Self {
+    pub(crate) fn start(directory: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "peer_program", "--ignored", "--nocapture"])
             .env(DIRECTORY, directory)
@@ -79,16 +86,16 @@ impl Peer {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn tell(&mut self, command: &str) {
+    pub(crate) fn tell(&mut self, command: &str) {
         writeln!(self.stdin, "{command}").unwrap();
     }
 
     /// The next answer.
-    pub fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
         loop {
             line.clear();
@@ -100,12 +107,12 @@ impl Peer {
         }
     }
 
-    pub fn ask(&mut self, command: &str) -> String {
+    pub(crate) fn ask(&mut self, command: &str) -> String {
         self.tell(command);
         self.hear()
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -119,7 +126,7 @@ impl Drop for Peer {
 }
 
 /// The body of the `peer_program` test.
-pub fn run_peer() {
+pub(crate) fn run_peer() {
     let directory = std::env::var_os(DIRECTORY).expect("started by another test");
     let backend = open(Path::new(&directory));
     let mut held: Vec<LockGuard> = Vec::new();

@@ -30,6 +30,9 @@ pub enum ErrorKind {
     /// A request was sent and its outcome is unknown. Only release, renewal and user
     /// transactions end like this; an acquire never does.
     Indeterminate,
+    /// The lock is in use here in a way that forbids the operation: its registration cannot be
+    /// removed while it is held, nor can its name get another backend.
+    InUse,
     /// The operating system or the server refused the caller's rights.
     PermissionDenied,
     /// The name breaks the rules of [`LockKey`].
@@ -53,6 +56,7 @@ impl ErrorKind {
             Self::ModeConflict => "the key is in use in another mode",
             Self::Unavailable => "the backend is unavailable",
             Self::Indeterminate => "the outcome is unknown",
+            Self::InUse => "in use",
             Self::PermissionDenied => "permission denied",
             Self::InvalidKey => "invalid key",
             Self::InvalidConfig => "invalid configuration",

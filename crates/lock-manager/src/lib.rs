@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+pub mod blocking;
+
+mod backends;
+mod config;
+mod deployment;
+mod gate;
+#[cfg(feature = "threading")]
+mod global;
+mod kind;
+mod manager;
+mod nearest;
+mod registry;
+mod routes;
+mod shutdown;
+mod tracked;
+
+pub use config::{AcquireDefaults, Config, ConfigLoader, ThreadingConfig, UnavailableSection};
+pub use deployment::Pool;
+#[cfg(feature = "threading")]
+pub use global::{
+    create_lock, default_manager, get_default_lock_manager, lock_context, set_default_manager,
+};
+pub use kind::BackendKind;
+pub use manager::{LockContext, LockManager, LockManagerBuilder};
+pub use routes::Route;
+pub use shutdown::{ShutdownReport, StillHeld};
+
+pub use lock_core::{
+    Acquire, AcquireOptions, Error, ErrorKind, FencingToken, GuardSet, Lock, LockBackend,
+    LockGuard, LockKey, Mode, OwnerId, Released, Result, Scope,
+};

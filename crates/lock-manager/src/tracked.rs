@@ -1,0 +1,301 @@
+//! The outermost wrapper: one per name in use, which knows what is held and waited for here.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+
+use async_trait::async_trait;
+use lock_core::fork::ForkLocal;
+use lock_core::{
+    BoxFuture, Capabilities, Change, Error, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
+    OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
+};
+
+use crate::gate::Gate;
+use crate::registry::Registry;
+
+/// A backend as one name sees it. Every handle and guard of the name shares it, so the registry needs
+/// no more than a weak reference to know whether the name is in use.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    key: LockKey,
+    backend: Arc<dyn LockBackend>,
+    backend_name: Arc<str>,
+    gate: Arc<Gate>,
+    registry: Weak<ForkLocal<Registry>>,
+    /// Of this process: a child starts without any.
+    attempts: ForkLocal<Mutex<Vec<(OwnerToken, Stage)>>>,
+    me: Weak<Self>,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Waiting,
+    Held,
+}
+
+/// What all names of a manager have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Home {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) registry: Arc<ForkLocal<Registry>>,
+}
+
+impl Tracked {
+    pub(crate) fn new(
+        key: LockKey,
+        backend: Arc<dyn LockBackend>,
+        backend_name: Arc<str>,
+        home: &Home,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            key,
+            backend,
+            backend_name,
+            gate: Arc::clone(&home.gate),
+            registry: Arc::downgrade(&home.registry),
+            attempts: ForkLocal::new(),
+            me: me.clone(),
+        })
+    }
+
+    pub(crate) fn key(&self) -> &LockKey {
+        &self.key
+    }
+
+    /// The name of the backend in the configuration.
+    pub(crate) fn backend_name(&self) -> &Arc<str> {
+        &self.backend_name
+    }
+
+    /// How many attempts of this process hold the lock and wait for it.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let Some(attempts) = self.attempts.get() else {
+            return (0, 0);
+        };
+        let attempts = lock(attempts);
+        let held = attempts
+            .iter()
+            .filter(|(_, stage)| *stage == Stage::Held)
+            .count();
+        (held, attempts.len() - held)
+    }
+
+    /// The attempts, and this name in the registry of this process: a handle may come from before a
+    /// fork, and the child's registry starts empty.
+    fn attempts(&self) -> MutexGuard<'_, Vec<(OwnerToken, Stage)>> {
+        let attempts = self.attempts.get_or_init(|| {
+            if let (Some(registry), Some(me)) = (self.registry.upgrade(), self.me.upgrade()) {
+                registry.get_or_init(Registry::default).adopt(&me);
+            }
+            Mutex::default()
+        });
+        lock(attempts)
+    }
+
+    fn enter(&self, attempt: OwnerToken, stage: Stage) {
+        let mut attempts = self.attempts();
+        match attempts.iter_mut().find(|(token, _)| *token == attempt) {
+            Some(entry) => entry.1 = stage,
+            None => attempts.push((attempt, stage)),
+        }
+    }
+
+    fn leave(&self, attempt: OwnerToken) {
+        let mut attempts = self.attempts();
+        let Some(at) = attempts.iter().position(|(token, _)| *token == attempt) else {
+            return;
+        };
+        attempts.swap_remove(at);
+        drop(attempts);
+        self.gate.left();
+    }
+
+    fn closed(&self) -> Error {
+        Error::closed(self.backend.capabilities().name)
+    }
+
+    /// Notes the outcome of an acquire.
+    fn settle(&self, attempt: OwnerToken, outcome: &Result<Option<Grant>>) {
+        match outcome {
+            Ok(Some(_)) => self.enter(attempt, Stage::Held),
+            Ok(None) | Err(_) => self.leave(attempt),
+        }
+    }
+
+    /// Takes back what was granted while the gate was closing.
+    ///
+    /// The attempt is noted before the gate is read, and a shutdown closes the gate before it reads
+    /// the attempts; so one of them sees the other.
+    fn refuse_late<T>(&self, granted: &[(LockKey, OwnerToken)], outcome: T) -> Result<T> {
+        if !self.gate.is_closed() {
+            return Ok(outcome);
+        }
+        for (key, attempt) in granted {
+            self.abandon(key, *attempt);
+        }
+        Err(self.closed())
+    }
+
+    /// `future`, ended early when the gate closes.
+    async fn until_closed<T>(&self, future: BoxFuture<Result<T>>) -> Result<T> {
+        let mut future = pin!(future);
+        let mut closing = pin!(Arc::clone(&self.gate).closing());
+        poll_fn(|context| {
+            if closing.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(self.closed()));
+            }
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn shared(&self) -> Arc<Self> {
+        // Invariant: whoever calls a method has the `Arc` that this was made in.
+        self.me
+            .upgrade()
+            .unwrap_or_else(|| unreachable!("a name in use is alive"))
+    }
+}
+
+#[async_trait]
+impl LockBackend for Tracked {
+    fn capabilities(&self) -> Capabilities {
+        self.backend.capabilities()
+    }
+
+    fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
+        if self.gate.is_closed() {
+            return Step::Ready(Err(self.closed()));
+        }
+        let attempt = request.attempt;
+        match self.backend.acquire(key, request) {
+            Step::Ready(Ok(Some(grant))) => {
+                self.enter(attempt, Stage::Held);
+                Step::Ready(self.refuse_late(&[(key.clone(), attempt)], Some(grant)))
+            }
+            Step::Ready(outcome) => Step::Ready(outcome),
+            Step::Waiting(future) => {
+                self.enter(attempt, Stage::Waiting);
+                let (tracked, key) = (self.shared(), key.clone());
+                Step::wait(async move {
+                    let outcome = tracked.until_closed(future).await;
+                    tracked.settle(attempt, &outcome);
+                    match outcome {
+                        Ok(Some(grant)) => tracked.refuse_late(&[(key, attempt)], Some(grant)),
+                        outcome => outcome,
+                    }
+                })
+            }
+        }
+    }
+
+    fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
+        let attempt = grant.attempt;
+        match self.backend.release(key, grant) {
+            Step::Ready(outcome) => {
+                if outcome.is_ok() {
+                    self.leave(attempt);
+                }
+                Step::Ready(outcome)
+            }
+            Step::Waiting(future) => {
+                let tracked = self.shared();
+                Step::wait(async move {
+                    let outcome = future.await;
+                    // After an error the caller abandons the attempt.
+                    if outcome.is_ok() {
+                        tracked.leave(attempt);
+                    }
+                    outcome
+                })
+            }
+        }
+    }
+
+    fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
+        self.backend.abandon(key, attempt);
+        self.leave(attempt);
+    }
+
+    /// A detached lock is no longer held here; an attached one is.
+    fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
+        let (attempt, tracked) = (grant.attempt, self.shared());
+        let note = move |outcome: Result<Grant>| {
+            match (&outcome, change) {
+                (Ok(_), Change::Attach) => tracked.enter(attempt, Stage::Held),
+                (Ok(_), Change::Detach) => tracked.leave(attempt),
+                _ => {}
+            }
+            outcome
+        };
+        self.backend.alter(key, grant, change).map(note)
+    }
+
+    async fn renew(&self, batch: &[Renewal]) -> Result<Vec<Renewed>> {
+        self.backend.renew(batch).await
+    }
+
+    fn acquire_many(&self, wanted: &[(LockKey, Request)]) -> Step<Result<Option<Vec<Grant>>>> {
+        if self.gate.is_closed() {
+            return Step::Ready(Err(self.closed()));
+        }
+        let attempts: Vec<(LockKey, OwnerToken)> = wanted
+            .iter()
+            .map(|(key, request)| (key.clone(), request.attempt))
+            .collect();
+        for (_, attempt) in &attempts {
+            self.enter(*attempt, Stage::Waiting);
+        }
+        let settle = {
+            let tracked = self.shared();
+            move |outcome: Result<Option<Vec<Grant>>>| {
+                let granted = matches!(outcome, Ok(Some(_)));
+                for (_, attempt) in &attempts {
+                    match granted {
+                        true => tracked.enter(*attempt, Stage::Held),
+                        false => tracked.leave(*attempt),
+                    }
+                }
+                match outcome {
+                    Ok(Some(grants)) => tracked.refuse_late(&attempts, Some(grants)),
+                    outcome => outcome,
+                }
+            }
+        };
+        match self.backend.acquire_many(wanted) {
+            Step::Ready(outcome) => Step::Ready(settle(outcome)),
+            Step::Waiting(future) => {
+                let tracked = self.shared();
+                Step::wait(async move { settle(tracked.until_closed(future).await) })
+            }
+        }
+    }
+
+    async fn inspect(&self, query: InspectQuery) -> Result<InspectPage> {
+        self.backend.inspect(query).await
+    }
+
+    async fn break_lock(&self, key: &LockKey, attempt: Option<OwnerToken>) -> Result<usize> {
+        self.backend.break_lock(key, attempt).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.backend.close().await
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let registry = self.registry.upgrade();
+        if let Some(registry) = registry.as_deref().and_then(ForkLocal::get) {
+            registry.forget(&self.key);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -72,12 +72,19 @@ impl LockManager {
         let deadline = Instant::now() + limit;
         let gate = &self.home().gate;
         gate.close();
+        for name in self.registry().all() {
+            name.refuse_waiters();
+        }
         let released = gate.wait_until(|| self.still_held().is_empty());
-        within(limit, released).await;
+        // Once all were released, whatever is noted later is on its way to be refused.
+        let still_held = match within(limit, released).await {
+            Some(()) => Vec::new(),
+            None => self.still_held(),
+        };
         let rest = deadline.remaining().max(CLOSE_AT_LEAST);
         let not_closed = within(rest, self.close_backends()).await;
         let report = ShutdownReport {
-            still_held: self.still_held(),
+            still_held,
             not_closed: not_closed.unwrap_or_else(|| {
                 let message = "closing the backends took longer than the shutdown allows";
                 vec![Error::new(ErrorKind::Indeterminate, message)]

@@ -113,30 +113,64 @@ impl Tracked {
         self.gate.left();
     }
 
+    /// Counts the attempt as held before the backend is asked; or refuses it.
+    ///
+    /// Invariant: an attempt is noted before the gate is read, and a shutdown closes the gate before
+    /// it reads the attempts. So either it is refused, or the shutdown waits for it.
+    fn begin(&self, attempt: OwnerToken) -> Result<()> {
+        if self.gate.is_closed() {
+            return Err(self.closed());
+        }
+        self.enter(attempt, Stage::Held);
+        if self.gate.is_closed() {
+            self.leave(attempt);
+            return Err(self.closed());
+        }
+        Ok(())
+    }
+
+    /// The attempt must wait. Its step has not been polled, so nothing is queued yet.
+    fn wait(&self, attempt: OwnerToken) {
+        self.enter(attempt, Stage::Waiting);
+        self.gate.left();
+    }
+
+    /// Notes how the wait ended. A grant that comes after [`refuse_waiters`](Self::refuse_waiters)
+    /// has been given back already.
+    fn settle<T>(&self, waited: &[OwnerToken], outcome: Result<Option<T>>) -> Result<Option<T>> {
+        if !matches!(outcome, Ok(Some(_))) {
+            waited.iter().for_each(|attempt| self.leave(*attempt));
+            return outcome;
+        }
+        let mut attempts = self.attempts();
+        let ours = attempts
+            .iter_mut()
+            .filter(|(token, _)| waited.contains(token))
+            .map(|entry| entry.1 = Stage::Held)
+            .count();
+        drop(attempts);
+        if ours < waited.len() {
+            return Err(self.closed());
+        }
+        outcome
+    }
+
+    /// Ends every wait, at the backend too. To be called once the gate is closed.
+    pub(crate) fn refuse_waiters(&self) {
+        let mut refused = Vec::new();
+        self.attempts().retain(|(attempt, stage)| {
+            if *stage == Stage::Waiting {
+                refused.push(*attempt);
+            }
+            *stage == Stage::Held
+        });
+        for attempt in refused {
+            self.backend.abandon(&self.key, attempt);
+        }
+    }
+
     fn closed(&self) -> Error {
         Error::closed(self.backend.capabilities().name)
-    }
-
-    /// Notes the outcome of an acquire.
-    fn settle(&self, attempt: OwnerToken, outcome: &Result<Option<Grant>>) {
-        match outcome {
-            Ok(Some(_)) => self.enter(attempt, Stage::Held),
-            Ok(None) | Err(_) => self.leave(attempt),
-        }
-    }
-
-    /// Takes back what was granted while the gate was closing.
-    ///
-    /// The attempt is noted before the gate is read, and a shutdown closes the gate before it reads
-    /// the attempts; so one of them sees the other.
-    fn refuse_late<T>(&self, granted: &[(LockKey, OwnerToken)], outcome: T) -> Result<T> {
-        if !self.gate.is_closed() {
-            return Ok(outcome);
-        }
-        for (key, attempt) in granted {
-            self.abandon(key, *attempt);
-        }
-        Err(self.closed())
     }
 
     /// `future`, ended early when the gate closes.
@@ -167,26 +201,23 @@ impl LockBackend for Tracked {
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
-        if self.gate.is_closed() {
-            return Step::Ready(Err(self.closed()));
-        }
         let attempt = request.attempt;
+        if let Err(closed) = self.begin(attempt) {
+            return Step::Ready(Err(closed));
+        }
         match self.backend.acquire(key, request) {
-            Step::Ready(Ok(Some(grant))) => {
-                self.enter(attempt, Stage::Held);
-                Step::Ready(self.refuse_late(&[(key.clone(), attempt)], Some(grant)))
+            Step::Ready(outcome) => {
+                if !matches!(outcome, Ok(Some(_))) {
+                    self.leave(attempt);
+                }
+                Step::Ready(outcome)
             }
-            Step::Ready(outcome) => Step::Ready(outcome),
             Step::Waiting(future) => {
-                self.enter(attempt, Stage::Waiting);
-                let (tracked, key) = (self.shared(), key.clone());
+                self.wait(attempt);
+                let tracked = self.shared();
                 Step::wait(async move {
                     let outcome = tracked.until_closed(future).await;
-                    tracked.settle(attempt, &outcome);
-                    match outcome {
-                        Ok(Some(grant)) => tracked.refuse_late(&[(key, attempt)], Some(grant)),
-                        outcome => outcome,
-                    }
+                    tracked.settle(&[attempt], outcome)
                 })
             }
         }
@@ -239,37 +270,28 @@ impl LockBackend for Tracked {
     }
 
     fn acquire_many(&self, wanted: &[(LockKey, Request)]) -> Step<Result<Option<Vec<Grant>>>> {
-        if self.gate.is_closed() {
-            return Step::Ready(Err(self.closed()));
-        }
-        let attempts: Vec<(LockKey, OwnerToken)> = wanted
-            .iter()
-            .map(|(key, request)| (key.clone(), request.attempt))
-            .collect();
-        for (_, attempt) in &attempts {
-            self.enter(*attempt, Stage::Waiting);
-        }
-        let settle = {
-            let tracked = self.shared();
-            move |outcome: Result<Option<Vec<Grant>>>| {
-                let granted = matches!(outcome, Ok(Some(_)));
-                for (_, attempt) in &attempts {
-                    match granted {
-                        true => tracked.enter(*attempt, Stage::Held),
-                        false => tracked.leave(*attempt),
-                    }
-                }
-                match outcome {
-                    Ok(Some(grants)) => tracked.refuse_late(&attempts, Some(grants)),
-                    outcome => outcome,
-                }
+        let attempts: Vec<OwnerToken> = wanted.iter().map(|(_, one)| one.attempt).collect();
+        let leave = |attempts: &[OwnerToken]| attempts.iter().for_each(|one| self.leave(*one));
+        for (i, attempt) in attempts.iter().enumerate() {
+            if let Err(closed) = self.begin(*attempt) {
+                leave(&attempts[..i]);
+                return Step::Ready(Err(closed));
             }
-        };
+        }
         match self.backend.acquire_many(wanted) {
-            Step::Ready(outcome) => Step::Ready(settle(outcome)),
+            Step::Ready(outcome) => {
+                if !matches!(outcome, Ok(Some(_))) {
+                    leave(&attempts);
+                }
+                Step::Ready(outcome)
+            }
             Step::Waiting(future) => {
+                attempts.iter().for_each(|attempt| self.wait(*attempt));
                 let tracked = self.shared();
-                Step::wait(async move { settle(tracked.until_closed(future).await) })
+                Step::wait(async move {
+                    let outcome = tracked.until_closed(future).await;
+                    tracked.settle(&attempts, outcome)
+                })
             }
         }
     }

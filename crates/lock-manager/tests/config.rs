@@ -1,5 +1,7 @@
 //! Every message of a bad configuration, from real files and environments.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use figment::Jail;
 use lock_manager::{BackendKind, Config, ErrorKind, Pool, Result};
 

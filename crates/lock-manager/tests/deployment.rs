@@ -1,5 +1,7 @@
 //! From a configuration to a backend, or to a refusal that says what to write.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use figment::Jail;

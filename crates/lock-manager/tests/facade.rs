@@ -1,5 +1,7 @@
 //! The acquire family, sets, inspection and the vocabulary of earlier designs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use lock_manager::{AcquireOptions, Config, ErrorKind, LockManager, Mode};

@@ -1,5 +1,7 @@
 //! Names: one identity, never removed while held, and nothing left of them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -18,8 +20,9 @@ fn same(a: &Lock, b: &Lock) -> bool {
 #[test]
 fn a_name_is_one_lock_while_anyone_has_it() {
     let manager = manager("one-lock");
+    let clone = manager.clone();
     let lock = manager.lock("a").unwrap();
-    assert!(same(&lock, &manager.clone().lock("a").unwrap()));
+    assert!(same(&lock, &clone.lock("a").unwrap()));
     assert!(!same(&lock, &manager.lock("b").unwrap()));
     assert_eq!(lock.key().namespace(), "one-lock");
     assert_eq!(
@@ -124,12 +127,9 @@ fn every_way_to_end_an_attempt_is_noticed() {
     );
     drop(attached);
     assert_idle("detach, attach and drop");
-    let panicked = thread::spawn({
-        let lock = lock.clone();
-        move || {
-            let _guard = lock.acquire().wait().unwrap();
-            panic!("inside the section");
-        }
+    let panicked = thread::spawn(move || {
+        let _guard = lock.acquire().wait().unwrap();
+        panic!("inside the section");
     });
     assert!(panicked.join().is_err());
     assert_idle("a panic");

@@ -1,5 +1,7 @@
 //! The end of a manager: nothing is granted any more, and what is held is told.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};

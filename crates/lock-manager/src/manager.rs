@@ -358,7 +358,12 @@ impl LockManager {
         let config = self.config();
         let options = config.acquire.options_for(&tracked.capabilities());
         let key = tracked.key().clone();
-        Lock::with_epoch(tracked, key, config.fencing_epoch).with_options(options)
+        let lock = Lock::with_epoch(tracked, key, config.fencing_epoch);
+        // Options of one's own cost an allocation.
+        if options == *lock.options() {
+            return lock;
+        }
+        lock.with_options(options)
     }
 
     /// The options that every backend of the set can honour.

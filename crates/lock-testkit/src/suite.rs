@@ -1,0 +1,29 @@
+//! The cases, one file for each section of the guarantees.
+
+mod cancel;
+mod contention;
+mod exclusive;
+mod names;
+mod options;
+mod order;
+mod permits;
+mod shared;
+
+use crate::case::Case;
+
+/// All cases, section by section.
+pub(crate) fn cases() -> Vec<Case> {
+    [
+        exclusive::cases(),
+        cancel::cases(),
+        contention::cases(),
+        names::cases(),
+        order::cases(),
+        shared::cases(),
+        permits::cases(),
+        options::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

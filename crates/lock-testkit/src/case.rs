@@ -102,7 +102,8 @@ impl Case {
             .enable_all()
             .build()?;
         let context = Context::new(Arc::clone(kit), patience)?;
-        let limit = patience * 6 + kit.short_ttl() * 20 + stress::duration();
+        let leases = context.lease_life().unwrap_or_default() * 20;
+        let limit = patience * 6 + leases + stress::duration();
         let outcome = (self.run)(&context, &runtime, limit)
             .and_then(|()| runtime.block_on(context.nothing_is_left()));
         runtime.block_on(context.close());

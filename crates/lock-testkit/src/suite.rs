@@ -1,8 +1,13 @@
 //! The cases, one file for each section of the guarantees.
 
 mod cancel;
+mod composite;
 mod contention;
+mod crash;
 mod exclusive;
+mod fencing;
+mod hygiene;
+mod lease;
 mod names;
 mod options;
 mod order;
@@ -21,7 +26,12 @@ pub(crate) fn cases() -> Vec<Case> {
         order::cases(),
         shared::cases(),
         permits::cases(),
+        lease::cases(),
+        crash::cases(),
+        fencing::cases(),
+        composite::cases(),
         options::cases(),
+        hygiene::cases(),
     ]
     .into_iter()
     .flatten()

@@ -208,8 +208,21 @@ impl Context {
         count: usize,
     ) -> impl Future<Output = Outcome> + use<'a> {
         let lock = lock.clone();
-        self.eventually(&format!("{count} waiters for {}", lock.key()), async move || {
-            Ok(self.report(&lock).await?.waiters.len() == count)
+        self.eventually(
+            &format!("{count} waiters for {}", lock.key()),
+            async move || Ok(self.report(&lock).await?.waiters.len() == count),
+        )
+    }
+
+    /// Waits until nobody holds the lock nor waits for it, as its own client sees it.
+    #[track_caller]
+    pub(crate) fn becomes_idle<'a>(
+        &'a self,
+        lock: &Lock,
+    ) -> impl Future<Output = Outcome> + use<'a> {
+        let lock = lock.clone();
+        self.eventually(&format!("{} is idle", lock.key()), async move || {
+            Ok(self.report(&lock).await?.is_idle())
         })
     }
 
@@ -220,14 +233,15 @@ impl Context {
         lock: &Lock,
     ) -> impl Future<Output = Outcome> + use<'a> {
         let lock = lock.clone();
-        self.eventually(&format!("{} is free", lock.key()), async move || {
-            match lock.try_acquire_with(&self.options()).await? {
-                Some(guard) => {
-                    guard.release().await?;
-                    Ok(true)
-                }
-                None => Ok(false),
+        self.eventually(&format!("{} is free", lock.key()), async move || match lock
+            .try_acquire_with(&self.options())
+            .await?
+        {
+            Some(guard) => {
+                guard.release().await?;
+                Ok(true)
             }
+            None => Ok(false),
         })
     }
 
@@ -249,7 +263,10 @@ impl Context {
             })
             .await;
         empty.map_err(|failure| {
-            Failure::new(format!("{}; left after the case: {left}", failure.message()))
+            Failure::new(format!(
+                "{}; left after the case: {left}",
+                failure.message()
+            ))
         })
     }
 
@@ -258,12 +275,8 @@ impl Context {
         if self.capabilities().scope == Scope::Process {
             return;
         }
-        let clients = std::mem::take(
-            &mut *self
-                .clients
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let clients =
+            std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner));
         for client in clients {
             // A failed close leaves leases to run out; what the case found matters more.
             drop(tokio::time::timeout(self.patience, client.close()).await);

@@ -167,7 +167,10 @@ impl Faulty {
             (Defect::SharedOvertakes, Mode::Shared) => {
                 let report = self.report(key);
                 !report.waiters.is_empty()
-                    && report.holders.iter().all(|party| party.mode == Mode::Shared)
+                    && report
+                        .holders
+                        .iter()
+                        .all(|party| party.mode == Mode::Shared)
             }
             _ => false,
         };

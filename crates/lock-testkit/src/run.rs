@@ -71,7 +71,10 @@ fn run(kit: Arc<dyn Kit>, arguments: &Arguments) -> Outcome<ExitCode> {
     }
     let mut clean = true;
     for (name, outcome) in [
-        ("hygiene::nothing_is_left_in_the_store", store_is_empty(&kit)),
+        (
+            "hygiene::nothing_is_left_in_the_store",
+            store_is_empty(&kit),
+        ),
         ("hygiene::nothing_is_left_in_the_process", before.settles()),
     ] {
         match outcome {
@@ -188,7 +191,10 @@ fn settles(
 ) -> Outcome {
     let started = Instant::now();
     while let Some(left) = left()? {
-        ensure!(started.elapsed() < limit, "no {what} within {limit:?}: {left}");
+        ensure!(
+            started.elapsed() < limit,
+            "no {what} within {limit:?}: {left}"
+        );
         // sleep: the interval of a poll, which orders nothing
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -49,10 +49,7 @@ impl fmt::Display for Verdict {
         write!(
             f,
             "{} grants to {} processes, {} of them shared or permits, at most {} at once: no violation",
-            self.summary.grants,
-            self.processes,
-            self.summary.together,
-            self.summary.most_at_once
+            self.summary.grants, self.processes, self.summary.together, self.summary.most_at_once
         )
     }
 }
@@ -61,12 +58,7 @@ impl fmt::Display for Verdict {
 #[must_use]
 pub fn duration() -> Duration {
     let seconds = std::env::var("LOCK_STRESS_SECONDS");
-    Duration::from_secs(
-        seconds
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(2),
-    )
+    Duration::from_secs(seconds.ok().and_then(|text| text.parse().ok()).unwrap_or(2))
 }
 
 impl Plan {

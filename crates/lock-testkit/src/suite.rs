@@ -13,6 +13,7 @@ mod options;
 mod order;
 mod permits;
 mod shared;
+mod wrapped;
 
 use crate::case::Case;
 
@@ -31,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         fencing::cases(),
         composite::cases(),
         options::cases(),
+        wrapped::cases(),
         hygiene::cases(),
     ]
     .into_iter()

@@ -21,6 +21,8 @@ const CONTROLS: &[(Defect, &[&str])] = &[
             "contention::a_stress_run_shows_no_violation",
             "shared::random_interleavings_never_mix_the_modes",
             "composite::a_set_is_held_and_released_whole",
+            "wrapped::a_cycle_of_two_is_a_deadlock",
+            "wrapped::counters_match_a_scripted_run",
         ],
     ),
     (
@@ -124,7 +126,10 @@ const CONTROLS: &[(Defect, &[&str])] = &[
             "order::equal_waiters_get_equal_shares",
         ],
     ),
-    (Defect::DowngradeHasGap, &["shared::a_downgrade_leaves_no_gap"]),
+    (
+        Defect::DowngradeHasGap,
+        &["shared::a_downgrade_leaves_no_gap"],
+    ),
     (
         Defect::FoldsCase,
         &[
@@ -175,7 +180,9 @@ fn control(defect: Defect, case: &'static str) -> Trial {
         let kit: Arc<dyn Kit> = Arc::new(FaultyKit::new(kit::ThreadingKit::default(), defect)?);
         match run_case(&kit, case, CONTROL_PATIENCE)? {
             Verdict::Failed(_) => Ok(()),
-            other => Err(Failed::from(format!("the defect went unnoticed: {other:?}"))),
+            other => Err(Failed::from(format!(
+                "the defect went unnoticed: {other:?}"
+            ))),
         }
     })
 }

@@ -191,14 +191,23 @@ impl fmt::Display for Violation {
                 key,
                 holder,
                 intruder,
-            } => write!(f, "`{key}` was held by {holder:?} when {intruder:?} came in"),
+            } => write!(
+                f,
+                "`{key}` was held by {holder:?} when {intruder:?} came in"
+            ),
             Self::TooManyPermits {
                 key,
                 held,
                 intruder,
-            } => write!(f, "`{key}` had {held} permits out once {intruder:?} came in"),
+            } => write!(
+                f,
+                "`{key}` had {held} permits out once {intruder:?} came in"
+            ),
             Self::FencingWentBack { key, before, later } => {
-                write!(f, "`{key}` had the fencing number {before} before {later:?}")
+                write!(
+                    f,
+                    "`{key}` had the fencing number {before} before {later:?}"
+                )
             }
         }
     }
@@ -208,7 +217,12 @@ impl fmt::Display for Violation {
 mod tests {
     use super::*;
 
-    fn hold(attempt: &str, mode: ModeRecord, fencing: Option<u64>, times: (u64, u64)) -> [Event; 2] {
+    fn hold(
+        attempt: &str,
+        mode: ModeRecord,
+        fencing: Option<u64>,
+        times: (u64, u64),
+    ) -> [Event; 2] {
         let event = |at, what| Event {
             at,
             process: 1,
@@ -234,7 +248,10 @@ mod tests {
         ]
         .concat();
         let summary = check(&history).unwrap();
-        assert_eq!((summary.grants, summary.together, summary.most_at_once), (4, 2, 2));
+        assert_eq!(
+            (summary.grants, summary.together, summary.most_at_once),
+            (4, 2, 2)
+        );
     }
 
     #[test]

@@ -88,9 +88,7 @@ impl Served {
                 let guard = holds.get(&hold);
                 Ok(Answer::Yes(guard.is_some_and(LockGuard::is_held)))
             }
-            Act::Detach => Ok(Answer::Text(
-                self.take(&hold)?.detach().await?.to_string(),
-            )),
+            Act::Detach => Ok(Answer::Text(self.take(&hold)?.detach().await?.to_string())),
             Act::Attach { detached } => {
                 let detached: Detached = detached.parse()?;
                 let lock = Lock::new(Arc::clone(&self.backend), detached.key().clone());
@@ -147,7 +145,7 @@ impl Served {
 }
 
 fn exec_child() -> Outcome<Answer> {
-    #[expect(clippy::zombie_processes, reason = "it outlives this process on purpose")]
+    // Never waited for: it outlives this process on purpose.
     let child = Command::new("sleep")
         .arg(fork::LIFE_SECONDS.to_string())
         .stdin(Stdio::null())

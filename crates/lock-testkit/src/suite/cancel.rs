@@ -65,12 +65,23 @@ async fn an_unpolled_step_queues_nothing(context: &Context) -> Outcome {
     let guard = lock.acquire().await?;
     let request = context.request(Mode::Exclusive, Wait::Forever)?;
     let step = lock.backend().acquire(lock.key(), &request);
-    ensure!(matches!(step, Step::Waiting(_)), "a held lock answered at once: {step:?}");
+    ensure!(
+        matches!(step, Step::Waiting(_)),
+        "a held lock answered at once: {step:?}"
+    );
     let report = context.report(&lock).await?;
-    ensure!(report.waiters.is_empty(), "queued before the first poll: {:?}", report.waiters);
+    ensure!(
+        report.waiters.is_empty(),
+        "queued before the first poll: {:?}",
+        report.waiters
+    );
     guard.release().await?;
     let report = context.report(&lock).await?;
-    ensure!(report.holders.is_empty(), "granted before the first poll: {:?}", report.holders);
+    ensure!(
+        report.holders.is_empty(),
+        "granted before the first poll: {:?}",
+        report.holders
+    );
     drop(step);
     lock.backend().abandon(lock.key(), request.attempt);
     context.becomes_free(&context.lock_elsewhere("a")?).await
@@ -84,12 +95,18 @@ async fn an_acquire_dropped_at_any_poll_leaves_no_waiter(context: &Context) -> O
             let guard = lock.acquire().await?;
             let mut acquire = blocked.acquire();
             for _ in 0..polls {
-                ensure!(poll_once(&mut acquire).is_pending(), "a held lock was granted");
+                ensure!(
+                    poll_once(&mut acquire).is_pending(),
+                    "a held lock was granted"
+                );
                 tokio::task::yield_now().await;
             }
             drop(acquire);
             context.waiters(blocked, 0).await?;
-            ensure!(guard.is_held(), "a cancelled waiter made the holder lose its lock");
+            ensure!(
+                guard.is_held(),
+                "a cancelled waiter made the holder lose its lock"
+            );
             guard.release().await?;
             context.becomes_free(blocked).await?;
         }
@@ -102,12 +119,19 @@ async fn an_acquire_dropped_at_the_moment_of_grant_passes_it_on(context: &Contex
     many(async |_| {
         let guard = lock.acquire().await?;
         let mut acquire = lock.acquire();
-        ensure!(poll_once(&mut acquire).is_pending(), "a held lock was granted");
+        ensure!(
+            poll_once(&mut acquire).is_pending(),
+            "a held lock was granted"
+        );
         // Granted by this release at the latest, and nobody looks.
         guard.release().await?;
         drop(acquire);
         let next = lock.acquire();
-        drop(context.soon("the lock after a granted waiter was dropped", next).await??);
+        drop(
+            context
+                .soon("the lock after a granted waiter was dropped", next)
+                .await??,
+        );
         Ok(())
     })
     .await
@@ -131,7 +155,9 @@ async fn a_cancel_that_races_the_grant_leaves_nothing(context: &Context) -> Outc
             // Cancelled, or granted before the abort: the guard then goes here.
             drop(waiter.await);
         }
-        let guard = context.soon("the lock after a race", lock.acquire()).await??;
+        let guard = context
+            .soon("the lock after a race", lock.acquire())
+            .await??;
         guard.release().await?;
         Ok(())
     })
@@ -206,7 +232,10 @@ async fn an_abandoned_attempt_is_never_granted_afterwards(context: &Context) -> 
         Poll::Ready(Ok(granted)) => granted,
         Poll::Ready(Err(_)) | Poll::Pending => None,
     };
-    ensure!(granted.is_none(), "an abandoned attempt was granted: {granted:?}");
+    ensure!(
+        granted.is_none(),
+        "an abandoned attempt was granted: {granted:?}"
+    );
     guard.release().await?;
     Ok(())
 }

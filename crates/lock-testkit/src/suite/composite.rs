@@ -29,12 +29,19 @@ fn locks(context: &Context, names: &[&str]) -> Outcome<Vec<Lock>> {
 async fn a_set_is_held_and_released_whole(context: &Context) -> Outcome {
     let locks = locks(context, &["c", "a", "b"])?;
     let set = acquire_all(&locks, &AcquireOptions::new()).await?;
-    let names: Vec<_> = set.guards().iter().map(|guard| guard.key().name()).collect();
+    let names: Vec<_> = set
+        .guards()
+        .iter()
+        .map(|guard| guard.key().name())
+        .collect();
     ensure_eq!(names, ["a", "b", "c"], "taken in the order");
     ensure!(set.is_held(), "a fresh set is not held");
     for name in ["a", "b", "c"] {
         let other = context.lock_elsewhere(name)?;
-        ensure!(other.try_acquire().await?.is_none(), "`{name}` is free though its set is held");
+        ensure!(
+            other.try_acquire().await?.is_none(),
+            "`{name}` is free though its set is held"
+        );
     }
     ensure_eq!(set.release().await?, Released::Released, "release said");
     context.nothing_is_left().await
@@ -53,11 +60,18 @@ async fn duplicates_count_once(context: &Context) -> Outcome {
 async fn overlapping_sets_in_opposite_order_never_deadlock(context: &Context) -> Outcome {
     let names = ["a", "b", "c", "d"];
     let here = locks(context, &names)?;
-    let there: Result<Vec<_>, _> = names.iter().map(|name| context.lock_elsewhere(name)).collect();
+    let there: Result<Vec<_>, _> = names
+        .iter()
+        .map(|name| context.lock_elsewhere(name))
+        .collect();
     let there = there?;
     let mut tasks = Vec::new();
     for number in 0..6_u64 {
-        let mut locks = if number % 2 == 0 { here.clone() } else { there.clone() };
+        let mut locks = if number % 2 == 0 {
+            here.clone()
+        } else {
+            there.clone()
+        };
         tasks.push(tokio::spawn(async move {
             let mut random = Random::new(number);
             for _ in 0..50 {
@@ -80,7 +94,10 @@ async fn a_set_that_fails_rolls_back(context: &Context) -> Outcome {
     let blocker = context.lock_elsewhere("c")?.acquire().await?;
     let locks = locks(context, &["a", "b", "c", "d"])?;
     let options = AcquireOptions::new().wait_limit(Duration::from_millis(50));
-    let kind = acquire_all(&locks, &options).await.err().map(|error| error.kind());
+    let kind = acquire_all(&locks, &options)
+        .await
+        .err()
+        .map(|error| error.kind());
     ensure_eq!(kind, Some(ErrorKind::Timeout), "a set with a held key gave");
     for name in ["a", "b", "d"] {
         context.becomes_free(&context.lock_elsewhere(name)?).await?;
@@ -93,7 +110,8 @@ async fn a_set_that_fails_rolls_back(context: &Context) -> Outcome {
 async fn a_cancelled_set_leaves_nothing(context: &Context) -> Outcome {
     let blocker = context.lock_elsewhere("c")?.acquire().await?;
     let (all, last) = (locks(context, &["a", "b", "c"])?, context.lock("c")?);
-    let task = tokio::spawn(async move { acquire_all(&all, &AcquireOptions::new()).await.map(drop) });
+    let task =
+        tokio::spawn(async move { acquire_all(&all, &AcquireOptions::new()).await.map(drop) });
     context.waiters(&last, 1).await?;
     task.abort();
     for name in ["a", "b"] {
@@ -119,9 +137,15 @@ async fn a_set_shares_one_wait_limit(context: &Context) -> Outcome {
     let kind = task.await?.err().map(|error| error.kind());
     let took = started.elapsed();
     ensure_eq!(kind, Some(ErrorKind::Timeout), "a set with a held key gave");
-    ensure!(took >= limit, "gave up after {took:?}, before its limit of {limit:?}");
+    ensure!(
+        took >= limit,
+        "gave up after {took:?}, before its limit of {limit:?}"
+    );
     let most = limit + Duration::from_secs(2);
-    ensure!(took < most, "gave up after {took:?}, its limit was {limit:?}");
+    ensure!(
+        took < most,
+        "gave up after {took:?}, its limit was {limit:?}"
+    );
     drop(second);
     Ok(())
 }

@@ -103,7 +103,11 @@ async fn a_thousand_random_operations_follow_the_model(context: &Context) -> Out
             0 | 1 => {
                 let granted = lock.try_acquire().await?;
                 let free = !held.contains_key(&number);
-                ensure_eq!(granted.is_some(), free, "operation {operation}, try on {number} was granted");
+                ensure_eq!(
+                    granted.is_some(),
+                    free,
+                    "operation {operation}, try on {number} was granted"
+                );
                 held.extend(granted.map(|guard| (number, guard)));
             }
             2 => {
@@ -114,7 +118,11 @@ async fn a_thousand_random_operations_follow_the_model(context: &Context) -> Out
             }
             _ => {
                 let locked = lock.is_locked().await?;
-                ensure_eq!(locked, held.contains_key(&number), "operation {operation}, {number} is locked");
+                ensure_eq!(
+                    locked,
+                    held.contains_key(&number),
+                    "operation {operation}, {number} is locked"
+                );
             }
         }
     }

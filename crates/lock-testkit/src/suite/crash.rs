@@ -50,15 +50,27 @@ async fn after_crash(context: &Context, lock: &Lock) -> Outcome<LockGuard> {
 
 async fn two_processes_exclude_each_other(context: &Context) -> Outcome {
     let (lock, agent) = (context.lock("a")?, context.agent()?);
-    agent.acquire("a", lock.key(), Mode::Exclusive, None).await?;
-    ensure!(lock.try_acquire().await?.is_none(), "a lock of another process was granted");
+    agent
+        .acquire("a", lock.key(), Mode::Exclusive, None)
+        .await?;
+    ensure!(
+        lock.try_acquire().await?.is_none(),
+        "a lock of another process was granted"
+    );
     let waiting = tokio::spawn(lock.acquire());
     agent.call(&Ask::on(Act::Release, "a")).await?;
-    let guard = context.soon("the lock of another process", waiting).await???;
-    ensure!(!agent_tries(&agent, &lock).await?, "the other process got a lock that is held");
+    let guard = context
+        .soon("the lock of another process", waiting)
+        .await???;
+    ensure!(
+        !agent_tries(&agent, &lock).await?,
+        "the other process got a lock that is held"
+    );
     guard.release().await?;
     context
-        .eventually("the other process gets a free lock", async || agent_tries(&agent, &lock).await)
+        .eventually("the other process gets a free lock", async || {
+            agent_tries(&agent, &lock).await
+        })
         .await?;
     agent.call(&Ask::on(Act::Release, "tried")).await?;
     Ok(())
@@ -74,11 +86,17 @@ async fn a_killed_holder_lets_the_waiter_in(context: &Context) -> Outcome {
     agent.kill()?;
     let limit = context.crash_limit();
     let granted = tokio::time::timeout(limit, waiting).await;
-    ensure!(granted.is_ok(), "the waiter was not let in {limit:?} after the crash");
+    ensure!(
+        granted.is_ok(),
+        "the waiter was not let in {limit:?} after the crash"
+    );
     let guard = granted???;
     let after = guard.fencing_token().map(|token| token.number().get());
     if context.capabilities().fencing != lock_core::FencingLife::Process {
-        ensure!(after > before, "fencing went from {before:?} to {after:?} over a crash");
+        ensure!(
+            after > before,
+            "fencing went from {before:?} to {after:?} over a crash"
+        );
     }
     guard.release().await?;
     Ok(())
@@ -89,7 +107,10 @@ async fn a_holder_that_exits_lets_the_waiter_in(context: &Context) -> Outcome {
     agent
         .acquire("a", lock.key(), Mode::Exclusive, context.lease_life())
         .await?;
-    ensure!(lock.try_acquire().await?.is_none(), "a lock of another process was granted");
+    ensure!(
+        lock.try_acquire().await?.is_none(),
+        "a lock of another process was granted"
+    );
     drop(agent.ask(&Ask::on(Act::Exit, ""))?);
     tokio::task::block_in_place(|| agent.wait())?;
     after_crash(context, &lock).await?.release().await?;
@@ -99,17 +120,25 @@ async fn a_holder_that_exits_lets_the_waiter_in(context: &Context) -> Outcome {
 async fn a_killed_waiter_does_not_stall_the_queue(context: &Context) -> Outcome {
     let (lock, mut agent) = (context.lock("a")?, context.agent()?);
     let guard = lock.acquire_with(&context.options()).await?;
-    drop(agent.wait_in_line("a", lock.key(), Mode::Exclusive, context).await?);
+    drop(
+        agent
+            .wait_in_line("a", lock.key(), Mode::Exclusive, context)
+            .await?,
+    );
     let waiting = tokio::spawn(lock.acquire());
-    context.eventually("this process waits too", async || {
-        Ok(!context.report(&lock).await?.waiters.is_empty())
-    })
-    .await?;
+    context
+        .eventually("this process waits too", async || {
+            Ok(!context.report(&lock).await?.waiters.is_empty())
+        })
+        .await?;
     agent.kill()?;
     guard.release().await?;
     let limit = context.crash_limit();
     let granted = tokio::time::timeout(limit, waiting).await;
-    ensure!(granted.is_ok(), "a dead waiter stalled the queue for {limit:?}");
+    ensure!(
+        granted.is_ok(),
+        "a dead waiter stalled the queue for {limit:?}"
+    );
     granted???.release().await?;
     Ok(())
 }
@@ -119,8 +148,12 @@ async fn waiters_of_two_processes_all_get_in(context: &Context) -> Outcome {
     let agents = [context.agent()?, context.agent()?];
     for _ in 0..5 {
         let guard = lock.acquire().await?;
-        let first = agents[0].wait_in_line("a", lock.key(), Mode::Exclusive, context).await?;
-        let second = agents[1].wait_in_line("a", lock.key(), Mode::Exclusive, context).await?;
+        let first = agents[0]
+            .wait_in_line("a", lock.key(), Mode::Exclusive, context)
+            .await?;
+        let second = agents[1]
+            .wait_in_line("a", lock.key(), Mode::Exclusive, context)
+            .await?;
         guard.release().await?;
         // Whoever comes first must let the other in by a release.
         let (first, second) = (tokio::spawn(first.answer()), tokio::spawn(second.answer()));
@@ -144,11 +177,16 @@ async fn waiters_of_two_processes_all_get_in(context: &Context) -> Outcome {
 
 async fn a_stopped_holder_keeps_its_lock(context: &Context) -> Outcome {
     let (lock, agent) = (context.lock("a")?, context.agent()?);
-    agent.acquire("a", lock.key(), Mode::Exclusive, None).await?;
+    agent
+        .acquire("a", lock.key(), Mode::Exclusive, None)
+        .await?;
     agent.stop()?;
     let granted = lock.try_acquire_for(Duration::from_millis(300)).await?;
     agent.resume()?;
-    ensure!(granted.is_none(), "a stopped process lost a lock that lives by the process");
+    ensure!(
+        granted.is_none(),
+        "a stopped process lost a lock that lives by the process"
+    );
     match agent.call(&Ask::on(Act::Release, "a")).await? {
         Answer::Yes(true) => context.becomes_free(&lock).await,
         other => Err(Failure::new(format!("release after a stop said {other:?}"))),
@@ -174,30 +212,53 @@ async fn a_holder_stopped_past_its_lease_is_fenced_off(context: &Context) -> Out
     agent.resume()?;
     let guard = guard?;
     let held = agent.call(&Ask::on(Act::IsHeld, "a")).await?;
-    ensure!(matches!(held, Answer::Yes(false)), "on resume the loss is not visible: {held:?}");
+    ensure!(
+        matches!(held, Answer::Yes(false)),
+        "on resume the loss is not visible: {held:?}"
+    );
     let stale = resource.write(FencingToken::new(0, old), |value| *value = 3);
-    ensure!(stale.is_err(), "the resource took a write with a stale token");
+    ensure!(
+        stale.is_err(),
+        "the resource took a write with a stale token"
+    );
     let late = agent.call(&Ask::on(Act::Release, "a")).await?;
-    ensure!(matches!(late, Answer::Yes(false)), "a late release said {late:?}");
+    ensure!(
+        matches!(late, Answer::Yes(false)),
+        "a late release said {late:?}"
+    );
     ensure!(guard.is_held(), "a late release ended the new holder");
-    ensure_eq!(guard.release().await?, Released::Released, "the new holder's release said");
+    ensure_eq!(
+        guard.release().await?,
+        Released::Released,
+        "the new holder's release said"
+    );
     Ok(())
 }
 
 async fn a_forked_child_neither_keeps_nor_releases_the_lock(context: &Context) -> Outcome {
     let (lock, mut agent) = (context.lock("a")?, context.agent()?);
     let life = context.lease_life();
-    agent.acquire("a", lock.key(), Mode::Exclusive, life).await?;
+    agent
+        .acquire("a", lock.key(), Mode::Exclusive, life)
+        .await?;
     // The child has dropped its copy of the guard.
     agent.fork_child("a").await?;
-    ensure!(lock.try_acquire().await?.is_none(), "a forked child released its parent's lock");
+    ensure!(
+        lock.try_acquire().await?.is_none(),
+        "a forked child released its parent's lock"
+    );
     let held = agent.call(&Ask::on(Act::IsHeld, "a")).await?;
-    ensure!(matches!(held, Answer::Yes(true)), "the parent lost its lock by a fork: {held:?}");
+    ensure!(
+        matches!(held, Answer::Yes(true)),
+        "the parent lost its lock by a fork: {held:?}"
+    );
     agent.call(&Ask::on(Act::Release, "a")).await?;
     after_crash(context, &lock).await?.release().await?;
 
     // The child outlives the parent, and keeps nothing.
-    agent.acquire("b", lock.key(), Mode::Exclusive, life).await?;
+    agent
+        .acquire("b", lock.key(), Mode::Exclusive, life)
+        .await?;
     agent.fork_child("").await?;
     agent.kill()?;
     after_crash(context, &lock).await?.release().await?;
@@ -222,7 +283,10 @@ async fn a_cut_connection_while_held_is_no_loss(context: &Context) -> Outcome {
     let early = tokio::time::timeout(context.ttl() * 2, guard.lost()).await;
     ensure!(early.is_err(), "a cut connection was a loss: {early:?}");
     let other = context.lock_elsewhere("a")?;
-    ensure!(other.try_acquire().await?.is_none(), "a cut connection freed the lock");
+    ensure!(
+        other.try_acquire().await?.is_none(),
+        "a cut connection freed the lock"
+    );
     ensure_eq!(guard.release().await?, Released::Released, "release said");
     context.becomes_free(&other).await
 }
@@ -235,7 +299,10 @@ async fn a_cut_connection_does_not_forget_a_waiter(context: &Context) -> Outcome
     context.inflict(Fault::Disconnect, lock.key()).await?;
     guard.release().await?;
     let granted = tokio::time::timeout(context.crash_limit(), waiting).await;
-    ensure!(granted.is_ok(), "a waiter was forgotten when its connection was cut");
+    ensure!(
+        granted.is_ok(),
+        "a waiter was forgotten when its connection was cut"
+    );
     granted???.release().await?;
     Ok(())
 }
@@ -251,11 +318,17 @@ async fn a_restart_with_data_keeps_order_and_fencing(context: &Context) -> Outco
     let released = guard.release().await;
     let limit = context.crash_limit();
     let granted = tokio::time::timeout(limit, waiting).await;
-    ensure!(granted.is_ok(), "the waiter was not let in {limit:?} after the restart ({released:?})");
+    ensure!(
+        granted.is_ok(),
+        "the waiter was not let in {limit:?} after the restart ({released:?})"
+    );
     let next = granted???;
     let after = next.fencing_token();
     if context.capabilities().fencing != lock_core::FencingLife::Process {
-        ensure!(after > before, "fencing went from {before:?} to {after:?} over a restart");
+        ensure!(
+            after > before,
+            "fencing went from {before:?} to {after:?} over a restart"
+        );
     }
     next.release().await?;
     Ok(())
@@ -269,9 +342,15 @@ async fn a_restart_without_data_lets_everybody_know(context: &Context) -> Outcom
     context.inflict(Fault::RestartEmpty, lock.key()).await?;
     let limit = context.crash_limit();
     let lost = tokio::time::timeout(limit, guard.lost()).await;
-    ensure!(lost.is_ok(), "the holder does not know that the store is empty");
+    ensure!(
+        lost.is_ok(),
+        "the holder does not know that the store is empty"
+    );
     let granted = tokio::time::timeout(limit, waiting).await;
-    ensure!(granted.is_ok(), "the waiter neither got in nor got an error");
+    ensure!(
+        granted.is_ok(),
+        "the waiter neither got in nor got an error"
+    );
     match granted?? {
         Ok(next) => drop(next.release().await?),
         Err(error) => {

@@ -45,7 +45,11 @@ async fn acquire_release_and_acquire_again(context: &Context) -> Outcome {
 async fn a_second_try_is_contended_on_every_handle_and_client(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     let guard = lock.acquire().await?;
-    let handles = [lock.clone(), context.lock("a")?, context.lock_elsewhere("a")?];
+    let handles = [
+        lock.clone(),
+        context.lock("a")?,
+        context.lock_elsewhere("a")?,
+    ];
     for (number, handle) in handles.iter().enumerate() {
         let second = handle.try_acquire().await?;
         ensure!(second.is_none(), "handle {number} got a lock that is held");
@@ -73,9 +77,15 @@ async fn attempts_differ_and_fencing_rises(context: &Context) -> Outcome {
     let mut attempts = std::collections::HashSet::new();
     for _ in 0..50 {
         let guard = lock.acquire().await?;
-        ensure!(attempts.insert(guard.attempt()), "an attempt was used twice");
+        ensure!(
+            attempts.insert(guard.attempt()),
+            "an attempt was used twice"
+        );
         let token = guard.fencing_token();
-        ensure!(token.is_some(), "an exclusive grant without a fencing token");
+        ensure!(
+            token.is_some(),
+            "an exclusive grant without a fencing token"
+        );
         ensure!(token > before, "fencing went from {before:?} to {token:?}");
         before = token;
         guard.release().await?;
@@ -118,7 +128,10 @@ async fn abandon_of_a_finished_attempt_never_frees_the_next_holder(context: &Con
 /// The holder holds, and the store agrees.
 async fn still_held(context: &Context, held: &lock_core::LockGuard, what: &str) -> Outcome {
     let other = Lock::new(context.client()?, held.key().clone());
-    ensure!(other.try_acquire().await?.is_none(), "{what} freed the next holder");
+    ensure!(
+        other.try_acquire().await?.is_none(),
+        "{what} freed the next holder"
+    );
     ensure!(held.is_held(), "{what} made the next holder lose its lock");
     let report = context.report(&context.lock(held.key().name())?).await?;
     let holders: Vec<_> = report.holders.iter().map(|party| party.attempt).collect();
@@ -160,14 +173,23 @@ async fn asking_again_under_one_attempt_gives_the_same_grant(context: &Context) 
 async fn a_failed_acquire_leaves_everything_as_it_was(context: &Context) -> Outcome {
     let (lock, other) = (context.lock("a")?, context.lock_elsewhere("a")?);
     let guard = lock.acquire().await?;
-    ensure!(other.try_acquire().await?.is_none(), "a held lock was granted");
+    ensure!(
+        other.try_acquire().await?.is_none(),
+        "a held lock was granted"
+    );
     let limit = Duration::from_millis(30);
-    ensure!(other.try_acquire_for(limit).await?.is_none(), "a held lock was granted");
+    ensure!(
+        other.try_acquire_for(limit).await?.is_none(),
+        "a held lock was granted"
+    );
     context.waiters(&other, 0).await?;
     let report = context.report(&lock).await?;
     let holders: Vec<_> = report.holders.iter().map(|party| party.attempt).collect();
     ensure_eq!(holders, vec![guard.attempt()], "holders");
-    ensure!(guard.is_held(), "a failed try made the holder lose its lock");
+    ensure!(
+        guard.is_held(),
+        "a failed try made the holder lose its lock"
+    );
     ensure_eq!(guard.release().await?, Released::Released, "release said");
     // A failed acquire must not be granted afterwards.
     context.becomes_free(&lock).await
@@ -189,8 +211,14 @@ async fn a_timed_acquire_ends_in_time_and_not_before(context: &Context) -> Outco
         let took = started.elapsed();
         let kind = outcome.err().map(|error| error.kind());
         ensure_eq!(kind, Some(ErrorKind::Timeout), "a passed wait limit gave");
-        ensure!(took >= limit, "gave up after {took:?}, before its limit of {limit:?}");
-        ensure!(took < limit + slack, "gave up after {took:?}, its limit was {limit:?}");
+        ensure!(
+            took >= limit,
+            "gave up after {took:?}, before its limit of {limit:?}"
+        );
+        ensure!(
+            took < limit + slack,
+            "gave up after {took:?}, its limit was {limit:?}"
+        );
     }
     guard.release().await?;
     Ok(())
@@ -201,12 +229,15 @@ async fn a_wait_limit_of_zero_is_one_attempt(context: &Context) -> Outcome {
     let guard = lock.try_acquire_for(Duration::ZERO).await?;
     ensure!(guard.is_some(), "zero on a free lock failed");
     let started = Instant::now();
-    ensure!(
-        other.try_acquire_for(Duration::ZERO).await?.is_none(),
-        "zero on a held lock succeeded"
-    );
+    let tried = other.try_acquire_for(Duration::ZERO);
+    let tried = context.soon("an answer to one attempt", tried).await??;
+    ensure!(tried.is_none(), "zero on a held lock succeeded");
     let options = AcquireOptions::new().wait_limit(Duration::ZERO);
-    let kind = other.acquire_with(&options).await.err().map(|error| error.kind());
+    let kind = other
+        .acquire_with(&options)
+        .await
+        .err()
+        .map(|error| error.kind());
     ensure_eq!(kind, Some(ErrorKind::Timeout), "zero on a held lock gave");
     let took = started.elapsed();
     ensure!(took < Duration::from_secs(2), "one attempt took {took:?}");
@@ -224,8 +255,16 @@ async fn a_deadline_in_the_past_is_one_attempt(context: &Context) -> Outcome {
     let options = AcquireOptions::new().wait_until(past);
     let guard = lock.acquire_with(&options).await?;
     let acquire = other.acquire_with(&options);
-    let kind = context.soon("a timeout", acquire).await?.err().map(|error| error.kind());
-    ensure_eq!(kind, Some(ErrorKind::Timeout), "a deadline in the past gave");
+    let kind = context
+        .soon("a timeout", acquire)
+        .await?
+        .err()
+        .map(|error| error.kind());
+    ensure_eq!(
+        kind,
+        Some(ErrorKind::Timeout),
+        "a deadline in the past gave"
+    );
     drop(guard);
     Ok(())
 }
@@ -241,7 +280,9 @@ async fn no_wake_up_is_lost_between_a_failed_try_and_the_queue(context: &Context
                 tokio::task::yield_now().await;
             }
             guard.release().await?;
-            let granted = context.soon("a lock released meanwhile", waiting).await???;
+            let granted = context
+                .soon("a lock released meanwhile", waiting)
+                .await???;
             granted.release().await?;
         }
     }
@@ -254,7 +295,10 @@ async fn threads_without_a_runtime_wait_and_release(context: &Context) -> Outcom
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let waiting = lock.clone();
     std::thread::spawn(move || {
-        let outcome = waiting.acquire().wait().and_then(|guard| guard.release_blocking());
+        let outcome = waiting
+            .acquire()
+            .wait()
+            .and_then(|guard| guard.release_blocking());
         // The receiver is gone when the case has failed already.
         drop(sender.send(outcome));
     });
@@ -273,6 +317,9 @@ async fn a_panic_releases(context: &Context) -> Outcome {
         // Unwinds like a panic, without a report on standard error.
         std::panic::resume_unwind(Box::new("the section panicked"));
     });
-    ensure!(task.await.is_err_and(|error| error.is_panic()), "the section did not panic");
+    ensure!(
+        task.await.is_err_and(|error| error.is_panic()),
+        "the section did not panic"
+    );
     context.becomes_free(&context.lock_elsewhere("a")?).await
 }

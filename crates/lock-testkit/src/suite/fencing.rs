@@ -26,13 +26,20 @@ fn token(guard: &LockGuard) -> Outcome<FencingToken> {
 }
 
 async fn tokens_rise_over_release_drop_and_clients(context: &Context) -> Outcome {
-    let locks = [context.lock("a")?, context.lock_elsewhere("a")?, context.lock_elsewhere("a")?];
+    let locks = [
+        context.lock("a")?,
+        context.lock_elsewhere("a")?,
+        context.lock_elsewhere("a")?,
+    ];
     let mut before = None;
     for round in 0..60 {
         let lock = &locks[round % 3];
         let guard = context.soon("the lock", lock.acquire()).await??;
         let now = token(&guard)?;
-        ensure!(Some(now) > before, "round {round}: {now:?} came after {before:?}");
+        ensure!(
+            Some(now) > before,
+            "round {round}: {now:?} came after {before:?}"
+        );
         before = Some(now);
         match round % 4 {
             0 => drop(guard),
@@ -50,7 +57,12 @@ async fn tokens_rise_after_the_key_was_forgotten(context: &Context) -> Outcome {
     guard.release().await?;
     // Whatever is remembered must not be pushed out by other keys.
     for number in 0..300 {
-        context.lock(&format!("other {number}"))?.acquire().await?.release().await?;
+        context
+            .lock(&format!("other {number}"))?
+            .acquire()
+            .await?
+            .release()
+            .await?;
     }
     context.nothing_is_left().await?;
     let after = token(&context.lock_elsewhere("a")?.acquire().await?)?;
@@ -81,7 +93,10 @@ async fn a_late_writer_is_refused_by_the_resource(context: &Context) -> Outcome 
     guard.release().await?;
     let guard = context.lock_elsewhere("a")?.acquire().await?;
     resource.write(token(&guard)?, |value| *value = 2)?;
-    ensure!(resource.write(late, |value| *value = 3).is_err(), "a write with a stale token was taken");
+    ensure!(
+        resource.write(late, |value| *value = 3).is_err(),
+        "a write with a stale token was taken"
+    );
     Ok(())
 }
 
@@ -93,11 +108,17 @@ async fn tokens_rise_over_crashes(context: &Context) -> Outcome {
         let limit = context.crash_limit();
         let held = agent.acquire("a", lock.key(), Mode::Exclusive, context.lease_life());
         let number = tokio::time::timeout(limit, held).await??;
-        ensure!(number > before, "crash {round}: {number:?} came after {before:?}");
+        ensure!(
+            number > before,
+            "crash {round}: {number:?} came after {before:?}"
+        );
         agent.kill()?;
         let guard = tokio::time::timeout(limit, lock.acquire()).await??;
         before = Some(token(&guard)?.number().get());
-        ensure!(before > number, "crash {round}: {before:?} came after {number:?}");
+        ensure!(
+            before > number,
+            "crash {round}: {before:?} came after {number:?}"
+        );
         guard.release().await?;
     }
     Ok(())

@@ -21,7 +21,11 @@ async fn capabilities_do_not_change(context: &Context) -> Outcome {
     let first = context.capabilities();
     context.lock("a")?.acquire().await?.release().await?;
     ensure_eq!(context.capabilities(), first, "capabilities are");
-    ensure_eq!(context.client()?.capabilities(), first, "another client's capabilities are");
+    ensure_eq!(
+        context.client()?.capabilities(),
+        first,
+        "another client's capabilities are"
+    );
     Ok(())
 }
 
@@ -29,7 +33,10 @@ async fn touched_names_leave_nothing_in_the_store(context: &Context) -> Outcome 
     for number in 0..500 {
         let lock = context.lock(&format!("name {number}"))?;
         let guard = lock.acquire().await?;
-        ensure!(lock.try_acquire().await?.is_none(), "a held lock was granted");
+        ensure!(
+            lock.try_acquire().await?.is_none(),
+            "a held lock was granted"
+        );
         drop(guard);
     }
     let mut stored = Vec::new();
@@ -39,7 +46,12 @@ async fn touched_names_leave_nothing_in_the_store(context: &Context) -> Outcome 
             Ok(stored.is_empty())
         })
         .await;
-    ensure!(empty.is_ok(), "{} left in the store, the first: {:?}", stored.len(), stored.first());
+    ensure!(
+        empty.is_ok(),
+        "{} left in the store, the first: {:?}",
+        stored.len(),
+        stored.first()
+    );
     Ok(())
 }
 
@@ -47,7 +59,11 @@ async fn a_mode_that_was_used_leaves_nothing_behind(context: &Context) -> Outcom
     let lock = context.lock("a")?;
     for mode in [Mode::Shared, Mode::Exclusive, Mode::Shared] {
         let options = AcquireOptions::new().mode(mode);
-        context.soon("a free lock", lock.acquire_with(&options)).await??.release().await?;
+        context
+            .soon("a free lock", lock.acquire_with(&options))
+            .await??
+            .release()
+            .await?;
         context.nothing_is_left().await?;
     }
     Ok(())
@@ -66,12 +82,22 @@ async fn closing_refuses_new_ones_and_tells_those_who_wait(context: &Context) ->
     context.waiters(&lock, 1).await?;
     context.soon("a close", lock.backend().close()).await??;
     let told = context.soon("the waiter's news", waiting).await??;
-    ensure_eq!(told.err().map(|error| error.kind()), Some(ErrorKind::Closed), "the waiter got");
+    ensure_eq!(
+        told.err().map(|error| error.kind()),
+        Some(ErrorKind::Closed),
+        "the waiter got"
+    );
     let tried = lock.try_acquire().await.err().map(|error| error.kind());
     ensure_eq!(tried, Some(ErrorKind::Closed), "a try after the close gave");
     let asked = context.soon("an answer", lock.acquire()).await?;
-    ensure_eq!(asked.err().map(|error| error.kind()), Some(ErrorKind::Closed), "acquiring gave");
-    context.soon("a second close", lock.backend().close()).await??;
+    ensure_eq!(
+        asked.err().map(|error| error.kind()),
+        Some(ErrorKind::Closed),
+        "acquiring gave"
+    );
+    context
+        .soon("a second close", lock.backend().close())
+        .await??;
     drop(guard);
     context.becomes_free(&context.lock("a")?).await
 }
@@ -81,7 +107,11 @@ async fn closing_leaves_what_is_held_with_its_guard(context: &Context) -> Outcom
     let guard = lock.acquire().await?;
     context.soon("a close", lock.backend().close()).await??;
     ensure!(guard.is_held(), "closing ended what was held");
-    ensure_eq!(guard.release().await?, Released::Released, "release after the close said");
+    ensure_eq!(
+        guard.release().await?,
+        Released::Released,
+        "release after the close said"
+    );
     context.becomes_free(&context.lock("a")?).await
 }
 
@@ -107,6 +137,9 @@ async fn a_second_client_leaves_nothing_open(context: &Context) -> Outcome {
             Ok(after.0 < before.0 + 10 && after.1 < before.1 + 10)
         })
         .await;
-    ensure!(settled.is_ok(), "30 clients left descriptors and threads: {before:?} became {after:?}");
+    ensure!(
+        settled.is_ok(),
+        "30 clients left descriptors and threads: {before:?} became {after:?}"
+    );
     Ok(())
 }

@@ -11,7 +11,10 @@ use crate::{Failure, Fault, Outcome};
 
 pub(crate) fn cases() -> Vec<Case> {
     let leased = |case: Case| case.needs(Need::Lease);
-    let expires = |case: Case| case.needs(Need::Lease).needs(Need::Fault(Fault::ExpireLease));
+    let expires = |case: Case| {
+        case.needs(Need::Lease)
+            .needs(Need::Fault(Fault::ExpireLease))
+    };
     let deleted = |case: Case| case.needs(Need::Fault(Fault::DeleteRecord));
     vec![
         case!(a_plain_release_is_no_loss),
@@ -26,7 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
         expires(case!(a_loss_stops_a_protected_future)),
         expires(case!(renew_and_release_after_takeover_change_nothing)),
         deleted(case!(a_deleted_record_is_signalled_as_lost)),
-        leased(case!(a_hung_server_is_a_loss_before_the_lease_ends)).needs(Need::Fault(Fault::Stall)),
+        leased(case!(a_hung_server_is_a_loss_before_the_lease_ends))
+            .needs(Need::Fault(Fault::Stall)),
         leased(case!(a_short_silence_is_no_loss)).needs(Need::Fault(Fault::Stall)),
     ]
 }
@@ -59,7 +63,10 @@ async fn a_plain_release_is_no_loss(context: &Context) -> Outcome {
             context.becomes_free(&lock).await?;
         }
         let early = tokio::time::timeout(Duration::from_millis(2), &mut lost).await;
-        ensure!(early.is_err(), "a plain release was signalled as a loss: {early:?}");
+        ensure!(
+            early.is_err(),
+            "a plain release was signalled as a loss: {early:?}"
+        );
         ensure!(lost.reason().is_none(), "a plain release counts as a loss");
     }
     Ok(())
@@ -74,8 +81,16 @@ async fn a_grant_lasts_no_longer_than_its_ttl_says(context: &Context) -> Outcome
     // The deadline counts from before the request was sent, so not even the round trip is added.
     let most = Instant::now().saturating_duration_since(before) + context.ttl();
     let lasts = deadline.saturating_duration_since(before);
-    ensure!(lasts <= most, "good for {lasts:?} with a TTL of {:?}", context.ttl());
-    ensure!(remaining <= context.ttl(), "{remaining:?} left of a TTL of {:?}", context.ttl());
+    ensure!(
+        lasts <= most,
+        "good for {lasts:?} with a TTL of {:?}",
+        context.ttl()
+    );
+    ensure!(
+        remaining <= context.ttl(),
+        "{remaining:?} left of a TTL of {:?}",
+        context.ttl()
+    );
     Ok(())
 }
 
@@ -84,8 +99,15 @@ async fn a_lock_is_held_past_three_ttls_while_renewed(context: &Context) -> Outc
     let other = context.lock_elsewhere("a")?;
     let until = Instant::now() + context.ttl() * 7 / 2;
     while !until.has_passed() {
-        ensure!(guard.is_held(), "a renewed lease was lost: {:?}", guard.loss());
-        ensure!(other.try_acquire().await?.is_none(), "a renewed lease was granted to another");
+        ensure!(
+            guard.is_held(),
+            "a renewed lease was lost: {:?}",
+            guard.loss()
+        );
+        ensure!(
+            other.try_acquire().await?.is_none(),
+            "a renewed lease was granted to another"
+        );
         // sleep: the server owns the time of its leases
         tokio::time::sleep(context.ttl() / 10).await;
     }
@@ -101,7 +123,11 @@ async fn an_idle_lease_raises_no_false_alarm(context: &Context) -> Outcome {
     Ok(())
 }
 
-fn renewal(context: &Context, key: &lock_core::LockKey, grant: &lock_core::Grant) -> Outcome<Renewal> {
+fn renewal(
+    context: &Context,
+    key: &lock_core::LockKey,
+    grant: &lock_core::Grant,
+) -> Outcome<Renewal> {
     let lease = grant.validity.as_ref().and_then(lock_core::Validity::lease);
     let lease = lease.ok_or_else(|| Failure::new("a lease backend granted without a lease"))?;
     Ok(Renewal {
@@ -122,7 +148,10 @@ async fn a_renewal_after_release_resurrects_nothing(context: &Context) -> Outcom
     let per_grant = context.capabilities().lease == lock_core::LeaseKind::PerGrant;
     // A session lives on without this lock.
     if per_grant {
-        ensure!(matches!(renewed[..], [Renewed::Lost]), "renewing a released lease gave {renewed:?}");
+        ensure!(
+            matches!(renewed[..], [Renewed::Lost]),
+            "renewing a released lease gave {renewed:?}"
+        );
     }
     context.becomes_free(&context.lock_elsewhere("a")?).await
 }
@@ -134,7 +163,11 @@ async fn a_renewal_that_races_a_release_resurrects_nothing(context: &Context) ->
         let renewal = renewal(context, lock.key(), &grant)?;
         let backend = context.backend().clone();
         let renewing = tokio::spawn(async move { backend.renew(&[renewal]).await.map(drop) });
-        let released = context.backend().release(lock.key(), &grant).finish().await?;
+        let released = context
+            .backend()
+            .release(lock.key(), &grant)
+            .finish()
+            .await?;
         ensure_eq!(released, Released::Released, "release said");
         // A renewal that came too late may say so; what counts is the store.
         drop(renewing.await?);
@@ -156,8 +189,17 @@ async fn a_detached_lease_ends_by_itself(context: &Context) -> Outcome {
             Ok(other.try_acquire().await?.is_some())
         })
         .await?;
-    let kind = context.lock("a")?.attach(detached).await.err().map(|error| error.kind());
-    ensure_eq!(kind, Some(lock_core::ErrorKind::Lost), "attaching an expired lock gave");
+    let kind = context
+        .lock("a")?
+        .attach(detached)
+        .await
+        .err()
+        .map(|error| error.kind());
+    ensure_eq!(
+        kind,
+        Some(lock_core::ErrorKind::Lost),
+        "attaching an expired lock gave"
+    );
     Ok(())
 }
 
@@ -166,10 +208,22 @@ async fn an_expired_lease_is_signalled_as_lost(context: &Context) -> Outcome {
     context.inflict(Fault::ExpireLease, guard.key()).await?;
     is_lost(context, &guard).await?;
     let other = context.lock_elsewhere("a")?;
-    let next = context.soon("the lock after expiry", other.acquire()).await??;
-    ensure_eq!(guard.release().await?, Released::AlreadyLost, "release said");
-    ensure!(next.is_held(), "releasing a lost lock ended the next holder");
-    ensure!(other.try_acquire().await?.is_none(), "releasing a lost lock freed the next holder");
+    let next = context
+        .soon("the lock after expiry", other.acquire())
+        .await??;
+    ensure_eq!(
+        guard.release().await?,
+        Released::AlreadyLost,
+        "release said"
+    );
+    ensure!(
+        next.is_held(),
+        "releasing a lost lock ended the next holder"
+    );
+    ensure!(
+        other.try_acquire().await?.is_none(),
+        "releasing a lost lock freed the next holder"
+    );
     drop(next);
     Ok(())
 }
@@ -186,7 +240,11 @@ async fn a_loss_is_told_at_once_to_those_who_ask_later(context: &Context) -> Out
         let waited = tokio::task::spawn_blocking(move || lost.wait_for(Duration::from_secs(2)));
         ensure_eq!(waited.await?, Some(reason), "a blocking wait says");
     }
-    ensure_eq!(guard.remaining(), Some(Duration::ZERO), "a lost lock has left");
+    ensure_eq!(
+        guard.remaining(),
+        Some(Duration::ZERO),
+        "a lost lock has left"
+    );
     Ok(())
 }
 
@@ -198,7 +256,11 @@ async fn a_loss_stops_a_protected_future(context: &Context) -> Outcome {
     let limit = context.ttl() + context.patience();
     let stopped = tokio::time::timeout(limit, protected).await??;
     let kind = stopped.err().map(|error| error.kind());
-    ensure_eq!(kind, Some(lock_core::ErrorKind::Lost), "a protected future ended with");
+    ensure_eq!(
+        kind,
+        Some(lock_core::ErrorKind::Lost),
+        "a protected future ended with"
+    );
     Ok(())
 }
 
@@ -207,17 +269,26 @@ async fn renew_and_release_after_takeover_change_nothing(context: &Context) -> O
     let (request, grant) = context.grant(lock.key()).await?;
     let renewal = renewal(context, lock.key(), &grant)?;
     context.inflict(Fault::ExpireLease, lock.key()).await?;
-    let next = context.soon("the lock after expiry", other.acquire()).await??;
+    let next = context
+        .soon("the lock after expiry", other.acquire())
+        .await??;
     let backend = context.backend();
     let renewed = backend.renew(&[renewal]).await?;
-    ensure!(matches!(renewed[..], [Renewed::Lost]), "renewing an expired lease gave {renewed:?}");
+    ensure!(
+        matches!(renewed[..], [Renewed::Lost]),
+        "renewing an expired lease gave {renewed:?}"
+    );
     let released = backend.release(lock.key(), &grant).finish().await?;
     ensure_eq!(released, Released::AlreadyLost, "release said");
     backend.abandon(lock.key(), request.attempt);
     let report = context.report(&other).await?;
     let holders: Vec<_> = report.holders.iter().map(|party| party.attempt).collect();
     ensure_eq!(holders, vec![next.attempt()], "holders");
-    ensure_eq!(next.release().await?, Released::Released, "the next holder's release said");
+    ensure_eq!(
+        next.release().await?,
+        Released::Released,
+        "the next holder's release said"
+    );
     Ok(())
 }
 
@@ -225,7 +296,11 @@ async fn a_deleted_record_is_signalled_as_lost(context: &Context) -> Outcome {
     let guard = hold(context).await?;
     context.inflict(Fault::DeleteRecord, guard.key()).await?;
     is_lost(context, &guard).await?;
-    ensure_eq!(guard.release().await?, Released::AlreadyLost, "release said");
+    ensure_eq!(
+        guard.release().await?,
+        Released::AlreadyLost,
+        "release said"
+    );
     context.becomes_free(&context.lock_elsewhere("a")?).await
 }
 
@@ -238,7 +313,10 @@ async fn a_hung_server_is_a_loss_before_the_lease_ends(context: &Context) -> Out
     context.inflict(Fault::Resume, guard.key()).await?;
     outcome?;
     let slack = Duration::from_secs(2);
-    ensure!(took <= context.ttl() + slack, "lost only {took:?} after the server went silent");
+    ensure!(
+        took <= context.ttl() + slack,
+        "lost only {took:?} after the server went silent"
+    );
     Ok(())
 }
 

@@ -32,8 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .needs(Need::BreakLock),
         case!(a_ttl_is_refused_where_there_is_no_lease).needs(Need::NoLease),
         case!(several_keys_in_one_step).needs(Need::AcquireMany),
-        case!(several_keys_in_one_step_are_refused_where_not_declared)
-            .needs(Need::NoAcquireMany),
+        case!(several_keys_in_one_step_are_refused_where_not_declared).needs(Need::NoAcquireMany),
         case!(a_broken_holder_notices).needs(Need::BreakLock),
         case!(breaking_is_refused_where_it_is_not_declared).needs(Need::NoBreakLock),
         case!(a_waker_may_use_the_lock),
@@ -54,11 +53,19 @@ async fn a_detached_lock_stays_held_until_it_is_attached_and_released(
     let other = context.lock_elsewhere("a")?;
     ensure!(other.try_acquire().await?.is_none(), "detaching released");
     let guard = lock.attach(detached.to_string().parse()?).await?;
-    ensure_eq!((guard.attempt(), guard.fencing_token()), (attempt, token), "attached as");
+    ensure_eq!(
+        (guard.attempt(), guard.fencing_token()),
+        (attempt, token),
+        "attached as"
+    );
     ensure!(guard.is_held(), "an attached lock is not held");
     ensure_eq!(guard.release().await?, Released::Released, "release said");
     let kind = lock.attach(detached).await.err().map(|error| error.kind());
-    ensure_eq!(kind, Some(ErrorKind::Lost), "attaching a released lock gave");
+    ensure_eq!(
+        kind,
+        Some(ErrorKind::Lost),
+        "attaching a released lock gave"
+    );
     context.becomes_free(&other).await
 }
 
@@ -71,14 +78,18 @@ async fn a_lock_is_detached_here_and_attached_in_another_process(context: &Conte
     ensure!(lock.try_acquire().await?.is_none(), "attaching released");
     match agent.call(&Ask::on(Act::Release, "a")).await? {
         Answer::Yes(true) => context.becomes_free(&lock).await,
-        other => Err(Failure::new(format!("release in the other process said {other:?}"))),
+        other => Err(Failure::new(format!(
+            "release in the other process said {other:?}"
+        ))),
     }
 }
 
 async fn a_transfer_changes_the_owner_and_nothing_else(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     let (from, to) = (OwnerId::new(), OwnerId::new());
-    let mut guard = lock.acquire_with(&AcquireOptions::new().owner(from)).await?;
+    let mut guard = lock
+        .acquire_with(&AcquireOptions::new().owner(from))
+        .await?;
     let token = guard.fencing_token();
     for owner in [from, to] {
         guard.transfer_to(owner).await?;
@@ -96,14 +107,20 @@ async fn max_hold_gives_the_lock_up(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     let limit = Duration::from_millis(50);
     let started = Instant::now();
-    let guard = lock.acquire_with(&AcquireOptions::new().max_hold(limit)).await?;
+    let guard = lock
+        .acquire_with(&AcquireOptions::new().max_hold(limit))
+        .await?;
     let reason = context.soon("the loss", guard.lost()).await?;
     ensure_eq!(reason, LossReason::MaxHold, "lost because");
     let held = Instant::now().saturating_duration_since(started);
     ensure!(held >= limit, "lost after {held:?}, max_hold was {limit:?}");
     ensure!(!guard.is_held(), "held after the loss");
     context.becomes_free(&context.lock_elsewhere("a")?).await?;
-    ensure_eq!(guard.release().await?, Released::AlreadyLost, "release said");
+    ensure_eq!(
+        guard.release().await?,
+        Released::AlreadyLost,
+        "release said"
+    );
     Ok(())
 }
 
@@ -117,8 +134,14 @@ async fn max_hold_does_not_touch_the_next_holder(context: &Context) -> Outcome {
     // sleep: longer than max_hold, to see that nothing happens when it has passed
     tokio::time::sleep(Duration::from_millis(150)).await;
     ensure!(lost.reason().is_none(), "a released lock was reported lost");
-    ensure!(next.is_held(), "max_hold of the previous holder ended the next");
-    ensure!(lock.try_acquire().await?.is_none(), "max_hold of the previous holder freed the next");
+    ensure!(
+        next.is_held(),
+        "max_hold of the previous holder ended the next"
+    );
+    ensure!(
+        lock.try_acquire().await?.is_none(),
+        "max_hold of the previous holder freed the next"
+    );
     drop(next);
     Ok(())
 }
@@ -129,15 +152,22 @@ async fn hold_at_least_keeps_the_lock(context: &Context) -> Outcome {
     for released in [false, true] {
         let started = Instant::now();
         let options = AcquireOptions::new().hold_at_least(at_least);
-        let guard = context.soon("the lock", lock.acquire_with(&options)).await??;
+        let guard = context
+            .soon("the lock", lock.acquire_with(&options))
+            .await??;
         if released {
             guard.release().await?;
         } else {
             drop(guard);
         }
-        let next = context.soon("the lock after hold_at_least", other.acquire()).await??;
+        let next = context
+            .soon("the lock after hold_at_least", other.acquire())
+            .await??;
         let held = Instant::now().saturating_duration_since(started);
-        ensure!(held >= at_least, "free after {held:?}, hold_at_least was {at_least:?}");
+        ensure!(
+            held >= at_least,
+            "free after {held:?}, hold_at_least was {at_least:?}"
+        );
         next.release().await?;
     }
     Ok(())
@@ -146,7 +176,11 @@ async fn hold_at_least_keeps_the_lock(context: &Context) -> Outcome {
 async fn lock_delay_is_refused_where_it_is_not_declared(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     let options = AcquireOptions::new().lock_delay(Duration::from_secs(1));
-    let kind = lock.try_acquire_with(&options).await.err().map(|error| error.kind());
+    let kind = lock
+        .try_acquire_with(&options)
+        .await
+        .err()
+        .map(|error| error.kind());
     ensure_eq!(kind, Some(ErrorKind::Unsupported), "a lock_delay gave");
     context.becomes_free(&lock).await
 }
@@ -160,12 +194,19 @@ async fn lock_delay_keeps_the_key_closed(context: &Context) -> Outcome {
     let guard = other.try_acquire_with(&options).await?;
     ensure!(guard.is_some(), "a clean release kept the key closed");
     drop(guard);
-    let guard = context.soon("the lock", lock.acquire_with(&options)).await??;
+    let guard = context
+        .soon("the lock", lock.acquire_with(&options))
+        .await??;
     let started = Instant::now();
     lock.backend().break_lock(lock.key(), None).await?;
-    let next = context.soon("the lock after the delay", other.acquire()).await??;
+    let next = context
+        .soon("the lock after the delay", other.acquire())
+        .await??;
     let closed = Instant::now().saturating_duration_since(started);
-    ensure!(closed >= delay, "open after {closed:?}, lock_delay was {delay:?}");
+    ensure!(
+        closed >= delay,
+        "open after {closed:?}, lock_delay was {delay:?}"
+    );
     drop((guard, next));
     Ok(())
 }
@@ -173,9 +214,18 @@ async fn lock_delay_keeps_the_key_closed(context: &Context) -> Outcome {
 async fn a_ttl_is_refused_where_there_is_no_lease(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     let options = AcquireOptions::new().ttl(Duration::from_secs(30));
-    let kind = lock.try_acquire_with(&options).await.err().map(|error| error.kind());
+    let kind = lock
+        .try_acquire_with(&options)
+        .await
+        .err()
+        .map(|error| error.kind());
     ensure_eq!(kind, Some(ErrorKind::Unsupported), "a TTL gave");
-    let kind = lock.backend().renew(&[]).await.err().map(|error| error.kind());
+    let kind = lock
+        .backend()
+        .renew(&[])
+        .await
+        .err()
+        .map(|error| error.kind());
     ensure_eq!(kind, Some(ErrorKind::Unsupported), "a renewal gave");
     let guard = lock.acquire().await?;
     ensure_eq!(guard.remaining(), None, "a grant without a lease has left");
@@ -193,14 +243,20 @@ async fn several_keys_in_one_step(context: &Context) -> Outcome {
     let backend = context.backend();
     let refused = backend.acquire_many(&ask(&keys)?).finish().await?;
     ensure!(refused.is_none(), "a set with a held key was granted");
-    ensure!(!context.lock("a")?.is_locked().await?, "a refused set kept one of its keys");
+    ensure!(
+        !context.lock("a")?.is_locked().await?,
+        "a refused set kept one of its keys"
+    );
     blocker.release().await?;
     let grants = backend.acquire_many(&ask(&keys)?).finish().await?;
     let grants = grants.ok_or_else(|| Failure::new("a free set was contended"))?;
     ensure_eq!(grants.len(), 2, "grants");
     for (key, grant) in keys.iter().zip(&grants) {
         let other = Lock::new(context.client()?, key.clone());
-        ensure!(other.try_acquire().await?.is_none(), "{key} is free after it was granted");
+        ensure!(
+            other.try_acquire().await?.is_none(),
+            "{key} is free after it was granted"
+        );
         let released = backend.release(key, grant).finish().await?;
         ensure_eq!(released, Released::Released, "release said");
     }
@@ -223,9 +279,18 @@ async fn a_broken_holder_notices(context: &Context) -> Outcome {
     ensure_eq!(broken, 1, "holders broken");
     context.soon("the loss", guard.lost()).await?;
     ensure!(!guard.is_held(), "held after it was broken");
-    let next = context.soon("the lock after a break", other.acquire()).await??;
-    ensure_eq!(guard.release().await?, Released::AlreadyLost, "release said");
-    ensure!(next.is_held(), "releasing a broken guard ended the next holder");
+    let next = context
+        .soon("the lock after a break", other.acquire())
+        .await??;
+    ensure_eq!(
+        guard.release().await?,
+        Released::AlreadyLost,
+        "release said"
+    );
+    ensure!(
+        next.is_held(),
+        "releasing a broken guard ended the next holder"
+    );
     // An attempt that does not hold is not broken, and nobody else for it.
     let attempt = Some(lock_core::OwnerToken::mint());
     let broken = other.backend().break_lock(lock.key(), attempt).await?;
@@ -274,17 +339,25 @@ async fn a_waker_may_use_the_lock(context: &Context) -> Outcome {
     let guard = lock.acquire().await?;
     let mut acquire = Box::pin(lock.acquire());
     let waker = Waker::from(Arc::clone(&meddler));
-    let polled = acquire.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    let polled = acquire
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(&waker));
     ensure!(polled.is_pending(), "a held lock was granted");
     context.waiters(&lock, 1).await?;
     let release = tokio::task::spawn_blocking(move || guard.release_blocking());
-    context.soon("a release that wakes a waker which uses the lock", release).await???;
+    context
+        .soon("a release that wakes a waker which uses the lock", release)
+        .await???;
     context
         .eventually("the waker is called and comes back", async || {
             Ok(meddler.woken.load(Ordering::SeqCst) > 0)
         })
         .await?;
-    let failed = meddler.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let failed = meddler
+        .failed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     ensure_eq!(failed, None, "using the lock in a waker gave");
     context.soon("the lock", acquire).await??.release().await?;
     Ok(())
@@ -299,13 +372,22 @@ async fn a_loss_callback_may_use_the_lock(context: &Context) -> Outcome {
     let panicking = guard.lost();
     panicking.on_lost(|_| std::panic::resume_unwind(Box::new("a callback panicked")));
     guard.lost().on_lost(move |reason| {
-        let granted = inside.acquire().wait().and_then(|guard| guard.release_blocking());
+        let granted = inside
+            .acquire()
+            .wait()
+            .and_then(|guard| guard.release_blocking());
         // The case has failed already when nobody listens.
         let _ = sender.send((reason, granted.is_ok()));
     });
     let told = context.soon("the callback", receiver.recv()).await?;
-    ensure_eq!(told, Some((LossReason::MaxHold, true)), "the callback was told");
-    let more = context.soon("the end of the callbacks", receiver.recv()).await?;
+    ensure_eq!(
+        told,
+        Some((LossReason::MaxHold, true)),
+        "the callback was told"
+    );
+    let more = context
+        .soon("the end of the callbacks", receiver.recv())
+        .await?;
     ensure_eq!(more, None, "a loss was told again");
     drop(guard);
     Ok(())
@@ -319,14 +401,27 @@ async fn inspect_shows_who_holds_and_who_waits(context: &Context) -> Outcome {
             .record(label.as_bytes())
             .owner(owner)
     };
-    let guard = lock.acquire_with(&options("the holder").priority(3)).await?;
+    let guard = lock
+        .acquire_with(&options("the holder").priority(3))
+        .await?;
     let waiting = tokio::spawn(lock.acquire_with(&options("the waiter").priority(-3)));
     context.waiters(&lock, 1).await?;
     let report = context.report(&lock).await?;
-    ensure_eq!((report.holders.len(), report.waiters.len()), (1, 1), "holders and waiters");
-    for (party, label) in [(&report.holders[0], "the holder"), (&report.waiters[0], "the waiter")] {
+    ensure_eq!(
+        (report.holders.len(), report.waiters.len()),
+        (1, 1),
+        "holders and waiters"
+    );
+    for (party, label) in [
+        (&report.holders[0], "the holder"),
+        (&report.waiters[0], "the waiter"),
+    ] {
         ensure_eq!(party.label.as_deref(), Some(label), "the label");
-        ensure_eq!(party.record.as_deref(), Some(label.as_bytes()), "the record");
+        ensure_eq!(
+            party.record.as_deref(),
+            Some(label.as_bytes()),
+            "the record"
+        );
         ensure_eq!(party.owner, Some(owner), "the owner");
         ensure_eq!(party.mode, Mode::Exclusive, "the mode");
         ensure_eq!(party.process, ProcessRecord::current(), "the process");
@@ -341,7 +436,11 @@ async fn inspect_shows_who_holds_and_who_waits(context: &Context) -> Outcome {
     let seen = seen.holders.first().and_then(|party| party.label.clone());
     ensure_eq!(seen.as_deref(), Some("the holder"), "another client sees");
     guard.release().await?;
-    context.soon("the waiter's turn", waiting).await???.release().await?;
+    context
+        .soon("the waiter's turn", waiting)
+        .await???
+        .release()
+        .await?;
     Ok(())
 }
 
@@ -356,7 +455,11 @@ async fn inspect_pages_through_a_namespace(context: &Context) -> Outcome {
     let mut pages = 0;
     loop {
         let page = context.backend().inspect(query.clone()).await?;
-        ensure!(page.keys.len() <= 3, "a page of 3 has {} keys", page.keys.len());
+        ensure!(
+            page.keys.len() <= 3,
+            "a page of 3 has {} keys",
+            page.keys.len()
+        );
         seen.extend(page.keys.iter().map(|report| report.key.name().to_owned()));
         pages += 1;
         match page.next {

@@ -88,11 +88,17 @@ async fn one_priority_is_served_first_come_first_served(context: &Context) -> Ou
 }
 
 async fn order_reaches_over_clients(context: &Context) -> Outcome {
-    let locks = [context.lock("a")?, context.lock_elsewhere("a")?, context.lock_elsewhere("a")?];
+    let locks = [
+        context.lock("a")?,
+        context.lock_elsewhere("a")?,
+        context.lock_elsewhere("a")?,
+    ];
     let guard = locks[0].acquire().await?;
     let mut queue = Queue::new(context);
     for number in 0..6 {
-        queue.join(&locks[number % 3], if number == 5 { 1 } else { 0 }).await?;
+        queue
+            .join(&locks[number % 3], if number == 5 { 1 } else { 0 })
+            .await?;
     }
     let order = queue.serve(guard).await?;
     ensure_eq!(order, vec![5, 0, 1, 2, 3, 4], "served");
@@ -145,16 +151,30 @@ async fn a_waiter_bypassed_64_times_is_served_next(context: &Context) -> Outcome
         guard.release().await?;
         if bypassed < limit {
             guard = context.soon("the favoured waiter's turn", next).await???;
-            ensure!(!patient.is_finished(), "a low priority was served after {bypassed} bypasses");
+            ensure!(
+                !patient.is_finished(),
+                "a low priority was served after {bypassed} bypasses"
+            );
         } else {
-            let served = context.soon("the bypassed waiter's turn", patient).await???;
-            ensure!(!next.is_finished(), "a waiter bypassed {bypassed} times was not next");
+            let served = context
+                .soon("the bypassed waiter's turn", patient)
+                .await???;
+            ensure!(
+                !next.is_finished(),
+                "a waiter bypassed {bypassed} times was not next"
+            );
             served.release().await?;
-            context.soon("the favoured waiter's turn", next).await???.release().await?;
+            context
+                .soon("the favoured waiter's turn", next)
+                .await???
+                .release()
+                .await?;
             return Ok(());
         }
     }
-    Err(Failure::new("unreachable: the loop ends with the bypassed waiter"))
+    Err(Failure::new(
+        "unreachable: the loop ends with the bypassed waiter",
+    ))
 }
 
 async fn equal_waiters_get_equal_shares(context: &Context) -> Outcome {
@@ -169,7 +189,10 @@ async fn equal_waiters_get_equal_shares(context: &Context) -> Outcome {
     let (Some(most), Some(least)) = (shares.iter().max(), shares.iter().min()) else {
         return Err(Failure::new("nobody was served"));
     };
-    ensure!(most * 10 <= least * 12, "shares of {GRANTS} grants range from {least} to {most}");
+    ensure!(
+        most * 10 <= least * 12,
+        "shares of {GRANTS} grants range from {least} to {most}"
+    );
     Ok(())
 }
 

@@ -36,7 +36,11 @@ async fn permits_are_refused_where_they_are_not_declared(context: &Context) -> O
     let lock = context.lock("a")?;
     let refused = lock.try_acquire_with(&of(1, 3)?).await.err();
     let kind = refused.map(|error| error.kind());
-    ensure_eq!(kind, Some(ErrorKind::Unsupported), "asking for a permit gave");
+    ensure_eq!(
+        kind,
+        Some(ErrorKind::Unsupported),
+        "asking for a permit gave"
+    );
     context.becomes_free(&lock).await
 }
 
@@ -72,7 +76,10 @@ async fn the_maximum_is_reached_and_never_passed(context: &Context) -> Outcome {
         let guard = context.soon("a free permit", locks[number % 2].acquire_with(&options));
         held.push(guard.await??);
     }
-    ensure!(locks[0].try_acquire_with(&options).await?.is_none(), "a fourth of 3 permits");
+    ensure!(
+        locks[0].try_acquire_with(&options).await?.is_none(),
+        "a fourth of 3 permits"
+    );
     Ok(())
 }
 
@@ -101,13 +108,22 @@ async fn permits_drain_and_refill(context: &Context) -> Outcome {
 async fn several_permits_are_taken_at_once_or_not_at_all(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     let three = lock.acquire_with(&of(3, 5)?).await?;
-    ensure!(lock.try_acquire_with(&of(3, 5)?).await?.is_none(), "6 of 5 permits are out");
+    ensure!(
+        lock.try_acquire_with(&of(3, 5)?).await?.is_none(),
+        "6 of 5 permits are out"
+    );
     let two = lock.try_acquire_with(&of(2, 5)?).await?;
     ensure!(two.is_some(), "a failed try kept permits");
-    ensure!(lock.try_acquire_with(&of(1, 5)?).await?.is_none(), "6 of 5 permits are out");
+    ensure!(
+        lock.try_acquire_with(&of(1, 5)?).await?.is_none(),
+        "6 of 5 permits are out"
+    );
     three.release().await?;
     let three = lock.try_acquire_with(&of(3, 5)?).await?;
-    ensure!(three.is_some(), "a release of three did not give back three");
+    ensure!(
+        three.is_some(),
+        "a release of three did not give back three"
+    );
     Ok(())
 }
 
@@ -121,7 +137,11 @@ async fn a_waiter_for_many_is_not_starved_by_few(context: &Context) -> Outcome {
         "a permit overtook a waiter for all of them"
     );
     one.release().await?;
-    context.soon("the turn of the waiter for all", all).await???.release().await?;
+    context
+        .soon("the turn of the waiter for all", all)
+        .await???
+        .release()
+        .await?;
     Ok(())
 }
 
@@ -134,8 +154,14 @@ async fn slots_are_distinct(context: &Context) -> Outcome {
     for _ in 0..3 {
         let slots: HashSet<_> = held.iter().filter_map(LockGuard::slot).collect();
         ensure_eq!(slots.len(), 4, "distinct slots");
-        ensure!(slots.iter().all(|slot| slot.0 < 4), "slots of 4 permits are {slots:?}");
-        ensure!(held.iter().all(|guard| guard.fencing_token().is_none()), "a permit has a fencing token");
+        ensure!(
+            slots.iter().all(|slot| slot.0 < 4),
+            "slots of 4 permits are {slots:?}"
+        );
+        ensure!(
+            held.iter().all(|guard| guard.fencing_token().is_none()),
+            "a permit has a fencing token"
+        );
         held.remove(1).release().await?;
         held.push(lock.acquire_with(&options).await?);
     }
@@ -145,21 +171,43 @@ async fn slots_are_distinct(context: &Context) -> Outcome {
 async fn permits_and_exclusive_exclude_each_other(context: &Context) -> Outcome {
     let (lock, other) = (context.lock("a")?, context.lock_elsewhere("a")?);
     let permit = lock.acquire_with(&of(1, 2)?).await?;
-    ensure!(other.try_acquire().await?.is_none(), "exclusive beside a permit");
+    ensure!(
+        other.try_acquire().await?.is_none(),
+        "exclusive beside a permit"
+    );
     permit.release().await?;
-    let exclusive = context.soon("the exclusive turn", other.acquire()).await??;
-    ensure!(lock.try_acquire_with(&of(1, 2)?).await?.is_none(), "a permit beside exclusive");
+    let exclusive = context
+        .soon("the exclusive turn", other.acquire())
+        .await??;
+    ensure!(
+        lock.try_acquire_with(&of(1, 2)?).await?.is_none(),
+        "a permit beside exclusive"
+    );
     drop(exclusive);
     Ok(())
 }
 
 async fn conflicts(context: &Context, options: &AcquireOptions, what: &str) -> Outcome {
     for lock in [context.lock("a")?, context.lock_elsewhere("a")?] {
-        let tried = lock.try_acquire_with(options).await.err().map(|error| error.kind());
-        ensure_eq!(tried, Some(ErrorKind::ModeConflict), "a try for {what} gave");
-        let waited = context.soon("an answer", lock.acquire_with(options)).await?;
+        let tried = lock
+            .try_acquire_with(options)
+            .await
+            .err()
+            .map(|error| error.kind());
+        ensure_eq!(
+            tried,
+            Some(ErrorKind::ModeConflict),
+            "a try for {what} gave"
+        );
+        let waited = context
+            .soon("an answer", lock.acquire_with(options))
+            .await?;
         let waited = waited.err().map(|error| error.kind());
-        ensure_eq!(waited, Some(ErrorKind::ModeConflict), "waiting for {what} gave");
+        ensure_eq!(
+            waited,
+            Some(ErrorKind::ModeConflict),
+            "waiting for {what} gave"
+        );
     }
     Ok(())
 }
@@ -178,9 +226,17 @@ async fn a_conflict_with_a_waiter_is_a_conflict(context: &Context) -> Outcome {
     context.waiters(&lock, 1).await?;
     let outcome = lock.try_acquire_with(&of(1, 4)?).await;
     let kind = outcome.err().map(|error| error.kind());
-    ensure_eq!(kind, Some(ErrorKind::ModeConflict), "a maximum that differs from a waiter's gave");
+    ensure_eq!(
+        kind,
+        Some(ErrorKind::ModeConflict),
+        "a maximum that differs from a waiter's gave"
+    );
     guard.release().await?;
-    context.soon("the permit", waiting).await???.release().await?;
+    context
+        .soon("the permit", waiting)
+        .await???
+        .release()
+        .await?;
     Ok(())
 }
 
@@ -190,7 +246,9 @@ async fn shared_against_permit_is_a_mode_conflict(context: &Context) -> Outcome 
     let permit = lock.acquire_with(&of(1, 3)?).await?;
     conflicts(context, &shared, "shared against permit").await?;
     permit.release().await?;
-    let reader = context.soon("a free lock", lock.acquire_with(&shared)).await??;
+    let reader = context
+        .soon("a free lock", lock.acquire_with(&shared))
+        .await??;
     conflicts(context, &of(1, 3)?, "a permit against shared").await?;
     drop(reader);
     Ok(())
@@ -200,7 +258,9 @@ async fn a_maximum_binds_only_while_in_use(context: &Context) -> Outcome {
     let lock = context.lock("a")?;
     for maximum in [3, 2, 7] {
         let options = of(1, maximum)?;
-        let guard = context.soon("a free lock", lock.acquire_with(&options)).await??;
+        let guard = context
+            .soon("a free lock", lock.acquire_with(&options))
+            .await??;
         guard.release().await?;
     }
     Ok(())
@@ -211,16 +271,27 @@ async fn a_crash_frees_one_permit(context: &Context) -> Outcome {
     let options = context.options().mode(mode);
     let guard = lock.acquire_with(&options).await?;
     let mut agent = context.agent()?;
-    agent.acquire("a", lock.key(), mode, context.lease_life()).await?;
-    ensure!(lock.try_acquire_with(&options).await?.is_none(), "a third of 2 permits");
+    agent
+        .acquire("a", lock.key(), mode, context.lease_life())
+        .await?;
+    ensure!(
+        lock.try_acquire_with(&options).await?.is_none(),
+        "a third of 2 permits"
+    );
     let waiting = tokio::spawn(lock.acquire_with(&options));
     agent.kill()?;
     let limit = context.crash_limit();
     let freed = tokio::time::timeout(limit, waiting).await;
-    ensure!(freed.is_ok(), "the permit of a killed process was not free after {limit:?}");
+    ensure!(
+        freed.is_ok(),
+        "the permit of a killed process was not free after {limit:?}"
+    );
     let freed = freed???;
     ensure!(guard.is_held(), "a crash of one holder ended the other");
-    ensure!(lock.try_acquire_with(&options).await?.is_none(), "a crash freed two permits");
+    ensure!(
+        lock.try_acquire_with(&options).await?.is_none(),
+        "a crash freed two permits"
+    );
     drop(freed);
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lock_core::{LockBackend, LockKey, LossReason, Released, block_on};
+use lock_file::{FileBackend, FileConfig};
 use support::{Peer, directory, eventually, holders, lock, open, waiters};
 
 #[test]
@@ -32,10 +33,45 @@ fn processes_exclude_each_other_and_hand_over_on_release() {
     assert_eq!(a.ask("try exclusive x"), "contended");
 }
 
+/// A backend whose own looks come too late for any test: it has to be woken.
+fn slow_poller(directory: &Path) -> FileBackend {
+    let mut config = FileConfig::in_directory(directory);
+    config.backup_poll = Duration::from_secs(60);
+    FileBackend::open(config).unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_release_wakes_waiters_of_other_processes_without_their_looking() {
+    let dir = directory();
+    let backends = [slow_poller(dir.path()), slow_poller(dir.path())];
+    let mut peer = Peer::start(dir.path());
+    for mode in ["exclusive", "shared", "1"] {
+        assert_eq!(peer.ask(&format!("acquire {mode} {mode}")), "held");
+        // Two at once: the second one waits for the turn first.
+        let threads = backends.clone().map(|backend| {
+            std::thread::spawn(move || {
+                let limit = Duration::from_secs(20);
+                let exclusive = lock(&backend, mode).try_acquire_for(limit);
+                exclusive.wait().unwrap().map(drop)
+            })
+        });
+        eventually("both wait", || {
+            backends
+                .iter()
+                .all(|backend| !waiters(backend, mode).is_empty())
+        });
+        assert_eq!(peer.ask("release"), "Ok(Released)");
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Some(()), "not woken");
+        }
+    }
+}
+
 #[test]
 fn a_killed_holder_is_followed_at_once_and_shown_no_more() {
     let dir = directory();
-    let backend = open(dir.path());
+    let backend = slow_poller(dir.path());
     let mut waits = Vec::new();
     for _ in 0..10 {
         let mut holder = Peer::start(dir.path());

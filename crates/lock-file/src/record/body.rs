@@ -154,7 +154,11 @@ fn field(mut bytes: &[u8], wanted: u8) -> Option<&[u8]> {
 
 /// The longest start of `text` that fits.
 fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// This process's record, read once: it takes three files.

@@ -180,7 +180,7 @@ impl Slot {
 }
 
 /// Builds a backend from its section.
-fn build(kind: BackendKind, _config: &Config) -> Result<Built> {
+fn build(kind: BackendKind, config: &Config) -> Result<Built> {
     match kind {
         // One table for the process, whoever builds managers; so no manager may close it.
         #[cfg(feature = "threading")]
@@ -188,8 +188,13 @@ fn build(kind: BackendKind, _config: &Config) -> Result<Built> {
             let backend = lock_threading::ThreadingBackend::process_wide();
             Ok(Built::new(Arc::new(backend), false))
         }
+        #[cfg(all(unix, feature = "file"))]
+        BackendKind::File => {
+            let backend = lock_file::FileBackend::open(config.file.clone().unwrap_or_default())?;
+            Ok(Built::new(Arc::new(backend), true))
+        }
         kind => {
-            kind.require("the program")?;
+            kind.require(&config.place("backend"))?;
             Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("backend `{kind}` is not available in this version"),

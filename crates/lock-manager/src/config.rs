@@ -12,6 +12,9 @@ use std::time::Duration;
 use lock_core::{AcquireOptions, Capabilities, LeaseKind, LockKey, Result};
 use serde::{Deserialize, Serialize};
 
+#[cfg(all(unix, feature = "file"))]
+pub use lock_file::{FileConfig, NetworkFilesystem};
+
 pub use loader::ConfigLoader;
 pub use section::{ThreadingConfig, UnavailableSection};
 
@@ -66,6 +69,11 @@ pub struct Config {
     /// In-process locks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threading: Option<ThreadingConfig>,
+    /// Kernel file locks.
+    #[cfg(all(unix, feature = "file"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileConfig>,
+    #[cfg(not(all(unix, feature = "file")))]
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<UnavailableSection>,
     #[serde(skip_serializing_if = "Option::is_none")]

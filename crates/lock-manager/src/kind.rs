@@ -29,6 +29,7 @@ pub enum BackendKind {
 enum Availability {
     CompiledIn,
     FeatureOff,
+    NotOnThisSystem,
     NotInThisVersion,
 }
 
@@ -79,7 +80,9 @@ impl BackendKind {
         };
         match self {
             Self::Threading => compiled_in(cfg!(feature = "threading")),
-            Self::File | Self::Sqlite | Self::Redis | Self::Etcd => Availability::NotInThisVersion,
+            Self::File if cfg!(unix) => compiled_in(cfg!(feature = "file")),
+            Self::File => Availability::NotOnThisSystem,
+            Self::Sqlite | Self::Redis | Self::Etcd => Availability::NotInThisVersion,
         }
     }
 
@@ -91,6 +94,7 @@ impl BackendKind {
             Availability::FeatureOff => {
                 format!("is not compiled in: enable feature `{self}` of lock-manager")
             }
+            Availability::NotOnThisSystem => "is not available on this operating system".to_owned(),
             Availability::NotInThisVersion => "is not available in this version".to_owned(),
         };
         Err(Error::new(

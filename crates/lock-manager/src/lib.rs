@@ -17,6 +17,8 @@ mod shutdown;
 mod tracked;
 
 pub use config::{AcquireDefaults, Config, ConfigLoader, ThreadingConfig, UnavailableSection};
+#[cfg(all(unix, feature = "file"))]
+pub use config::{FileConfig, NetworkFilesystem};
 pub use deployment::Pool;
 #[cfg(feature = "threading")]
 pub use global::{

@@ -1,5 +1,7 @@
 //! The deadlock wrapper: what it refuses, what it lets wait, and what it forgets.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,9 @@
 //! A small real backend in memory: what the wrappers are tested around.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it, and a test fails by panicking"
+)]
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};

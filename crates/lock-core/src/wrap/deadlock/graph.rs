@@ -63,9 +63,15 @@ impl WaitGraph {
         if !state.enter(wait) {
             return Verdict::Wait;
         }
+        if !state.is_waited_for(owner) {
+            return Verdict::Wait;
+        }
         if let Some(cycle) = reduction::deadlock(&state, owner, attempt, Trust::Explicit) {
             state.withdraw(attempt);
             return Verdict::Deadlock(cycle);
+        }
+        if !state.has_inferred_waits() {
+            return Verdict::Wait;
         }
         match reduction::deadlock(&state, owner, attempt, Trust::All) {
             Some(cycle) if state.is_news(&cycle) => Verdict::Suspect(cycle),
@@ -108,15 +114,11 @@ impl WaitGraph {
     }
 
     pub(super) fn change_mode(&self, place: &Place, attempt: OwnerToken, mode: Mode) {
-        if let Some(holder) = self.lock().holder_mut(place, attempt) {
-            holder.mode = mode;
-        }
+        self.lock().change_mode(place, attempt, mode);
     }
 
     pub(super) fn change_owner(&self, place: &Place, attempt: OwnerToken, owner: OwnerId) {
-        if let Some(holder) = self.lock().holder_mut(place, attempt) {
-            holder.owner = owner;
-        }
+        self.lock().change_owner(place, attempt, owner);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -10,7 +10,9 @@ use std::panic::Location;
 use smallvec::SmallVec;
 
 use crate::clock::Instant;
-use crate::{DeadlockEdge, Grant, LockKey, Mode, OwnerId, OwnerToken, Request, Validity};
+use crate::{
+    DeadlockEdge, Grant, LockKey, Mode, OwnerId, OwnerOrigin, OwnerToken, Request, Validity,
+};
 
 /// A key of one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +28,8 @@ pub(super) struct Holder {
     pub(super) owner: OwnerId,
     pub(super) mode: Mode,
     validity: Option<Validity>,
+    /// Tells apart what one owner holds.
+    number: u64,
 }
 
 impl Holder {
@@ -35,6 +39,7 @@ impl Holder {
             owner,
             mode,
             validity: grant.validity.clone(),
+            number: 0,
         }
     }
 
@@ -81,6 +86,10 @@ impl Wait {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
+    fn is_inferred(&self) -> bool {
+        self.owner.origin() != OwnerOrigin::Explicit
+    }
+
     pub(super) fn edge(&self) -> DeadlockEdge {
         let site = self.site.map(|site| site.to_string().into());
         DeadlockEdge::new(self.owner, self.place.key.clone(), self.mode, site)
@@ -99,6 +108,8 @@ struct KeyState {
     holders: SmallVec<[Holder; 1]>,
     /// Invariant: only waiters that the backend is known to have queued, in its order.
     line: BTreeMap<Turn, OwnerToken>,
+    /// Waits entered here, queued or not yet.
+    waits: usize,
 }
 
 /// Cycles that were warned of are remembered up to this number, then forgotten together.
@@ -110,6 +121,10 @@ pub(super) struct State {
     keys: HashMap<Place, KeyState>,
     waits: HashMap<OwnerToken, Entered>,
     owners: HashMap<OwnerId, SmallVec<[OwnerToken; 1]>>,
+    /// What each owner holds.
+    held: BTreeMap<(OwnerId, u64), Place>,
+    /// How many waits are of inferred owners.
+    inferred: usize,
     warned: HashSet<u64>,
 }
 
@@ -127,7 +142,7 @@ impl State {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.keys.values().map(|key| key.holders.len()).sum()
+        self.held.len()
     }
 
     fn tick(&mut self) -> u64 {
@@ -146,6 +161,8 @@ impl State {
             .entry(wait.owner)
             .or_default()
             .push(wait.attempt);
+        self.keys.entry(wait.place.clone()).or_default().waits += 1;
+        self.inferred += usize::from(wait.is_inferred());
         let bound = wait.turn;
         self.waits.insert(wait.attempt, Entered { wait, bound });
         true
@@ -174,27 +191,24 @@ impl State {
                 self.owners.remove(&wait.owner);
             }
         }
-        if wait.queued
-            && let Some(key) = self.keys.get_mut(&wait.place)
-        {
-            key.line.remove(&wait.turn);
+        self.inferred -= usize::from(wait.is_inferred());
+        if let Some(key) = self.keys.get_mut(&wait.place) {
+            key.waits -= 1;
+            if wait.queued {
+                key.line.remove(&wait.turn);
+            }
             self.forget_if_idle(&wait.place);
         }
     }
 
     /// Returns the holder of the same attempt that it takes the place of: an acquire is idempotent.
-    pub(super) fn hold(&mut self, place: Place, holder: Holder) -> Option<Holder> {
-        let holders = &mut self.keys.entry(place).or_default().holders;
-        let known = holders
-            .iter_mut()
-            .find(|known| known.attempt == holder.attempt);
-        match known {
-            Some(known) => Some(std::mem::replace(known, holder)),
-            None => {
-                holders.push(holder);
-                None
-            }
-        }
+    pub(super) fn hold(&mut self, place: Place, mut holder: Holder) -> Option<Holder> {
+        let replaced = self.leave(&place, holder.attempt);
+        holder.number = self.tick();
+        self.held
+            .insert((holder.owner, holder.number), place.clone());
+        self.keys.entry(place).or_default().holders.push(holder);
+        replaced
     }
 
     pub(super) fn leave(&mut self, place: &Place, attempt: OwnerToken) -> Option<Holder> {
@@ -203,17 +217,48 @@ impl State {
             .iter()
             .position(|holder| holder.attempt == attempt)?;
         let holder = holders.swap_remove(at);
+        self.held.remove(&(holder.owner, holder.number));
         self.forget_if_idle(place);
         Some(holder)
     }
 
-    pub(super) fn holder_mut(&mut self, place: &Place, attempt: OwnerToken) -> Option<&mut Holder> {
+    pub(super) fn change_mode(&mut self, place: &Place, attempt: OwnerToken, mode: Mode) {
+        if let Some(holder) = self.holder_mut(place, attempt) {
+            holder.mode = mode;
+        }
+    }
+
+    pub(super) fn change_owner(&mut self, place: &Place, attempt: OwnerToken, owner: OwnerId) {
+        let Some(holder) = self.holder_mut(place, attempt) else {
+            return;
+        };
+        let number = holder.number;
+        let before = std::mem::replace(&mut holder.owner, owner);
+        if let Some(place) = self.held.remove(&(before, number)) {
+            self.held.insert((owner, number), place);
+        }
+    }
+
+    fn holder_mut(&mut self, place: &Place, attempt: OwnerToken) -> Option<&mut Holder> {
         let holders = &mut self.keys.get_mut(place)?.holders;
         holders.iter_mut().find(|holder| holder.attempt == attempt)
     }
 
+    /// Whether anyone may wait for an owner that has just entered a wait. If not, it closes no
+    /// cycle, whatever it waits for.
+    pub(super) fn is_waited_for(&self, owner: OwnerId) -> bool {
+        let waits = self.owners.get(&owner).map_or(0, SmallVec::len);
+        let mut held = self.held.range((owner, 0)..=(owner, u64::MAX));
+        // Those behind it in a queue wait for it too, and it is in several only with several waits.
+        waits > 1 || held.any(|(_, place)| self.keys.get(place).is_some_and(|key| key.waits > 0))
+    }
+
+    pub(super) fn has_inferred_waits(&self) -> bool {
+        self.inferred > 0
+    }
+
     fn forget_if_idle(&mut self, place: &Place) {
-        let idle = |key: &KeyState| key.holders.is_empty() && key.line.is_empty();
+        let idle = |key: &KeyState| key.holders.is_empty() && key.waits == 0;
         if self.keys.get(place).is_some_and(idle) {
             self.keys.remove(place);
         }

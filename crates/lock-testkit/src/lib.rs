@@ -5,6 +5,7 @@ mod failure;
 
 pub mod faulty;
 pub mod history;
+pub mod network;
 pub mod process;
 pub mod stress;
 

@@ -1,9 +1,9 @@
 //! The network-like backend keeps its word under every fault, and each planted defect is caught.
 
 mod network {
-    pub mod cancel;
-    pub mod faults;
-    pub mod leases;
-    pub mod plants;
-    pub mod setup;
+    pub(crate) mod cancel;
+    pub(crate) mod faults;
+    pub(crate) mod leases;
+    pub(crate) mod plants;
+    pub(crate) mod setup;
 }

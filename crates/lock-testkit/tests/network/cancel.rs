@@ -63,7 +63,7 @@ const TROUBLES: [Trouble; 4] = [
     Trouble::ConnectionKilled,
 ];
 
-pub async fn a_drop_anywhere_leaves_nothing(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_drop_anywhere_leaves_nothing(plant: Option<Plant>) -> Verdict {
     for trouble in TROUBLES {
         for point in POINTS {
             drop_at(plant, point, trouble)
@@ -204,7 +204,7 @@ fn poll(acquire: &mut Acquire) {
     assert!(outcome.is_pending(), "an acquire over a network waits");
 }
 
-pub async fn a_debt_is_seen_until_it_is_paid(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_debt_is_seen_until_it_is_paid(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     let guard = granted("grant", client.lock(&key).acquire()).await?;
@@ -227,7 +227,7 @@ pub async fn a_debt_is_seen_until_it_is_paid(plant: Option<Plant>) -> Verdict {
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn many_cancels_leave_nothing(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn many_cancels_leave_nothing(plant: Option<Plant>) -> Verdict {
     let server = server(plant);
     let clients = [
         Client::new(&server),

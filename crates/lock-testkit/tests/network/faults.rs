@@ -12,7 +12,7 @@ use super::setup::{
 
 const WHILE: Duration = Duration::from_millis(250);
 
-pub async fn a_lost_reply_gives_the_same_grant(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_lost_reply_gives_the_same_grant(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     server.next(client.id(), Leg::Reply, Kind::Acquire, Fate::Lost, 1);
@@ -33,7 +33,7 @@ pub async fn a_lost_reply_gives_the_same_grant(plant: Option<Plant>) -> Verdict 
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn a_lost_push_does_not_lose_the_waiter(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_lost_push_does_not_lose_the_waiter(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, waiter) = (Client::new(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
@@ -46,7 +46,7 @@ pub async fn a_lost_push_does_not_lose_the_waiter(plant: Option<Plant>) -> Verdi
     nothing_left(&server, &[&holder, &waiter]).await
 }
 
-pub async fn a_late_push_gives_no_guard(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_late_push_gives_no_guard(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, late, next) = (
         Client::new(&server),
@@ -81,7 +81,7 @@ pub async fn a_late_push_gives_no_guard(plant: Option<Plant>) -> Verdict {
     nothing_left(&server, &[&holder, &late, &next]).await
 }
 
-pub async fn a_doubled_push_gives_one_guard(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_doubled_push_gives_one_guard(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, client) = (Client::new(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
@@ -117,7 +117,7 @@ pub async fn a_doubled_push_gives_one_guard(plant: Option<Plant>) -> Verdict {
     nothing_left(&server, &[&holder, &client]).await
 }
 
-pub async fn a_late_release_does_not_free_the_next_holder(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_late_release_does_not_free_the_next_holder(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (first, second) = (Client::new(&server), Client::new(&server));
     let stale = granted("first grant", first.lock(&key).acquire()).await?;
@@ -136,7 +136,7 @@ pub async fn a_late_release_does_not_free_the_next_holder(plant: Option<Plant>) 
     nothing_left(&server, &[&first, &second]).await
 }
 
-pub async fn fencing_survives_an_empty_restart(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn fencing_survives_an_empty_restart(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     let register = FencedRegister::new(0);
@@ -156,7 +156,7 @@ pub async fn fencing_survives_an_empty_restart(plant: Option<Plant>) -> Verdict 
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn fencing_survives_a_clock_turned_back(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn fencing_survives_a_clock_turned_back(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     let mut last = None;
@@ -170,7 +170,7 @@ pub async fn fencing_survives_a_clock_turned_back(plant: Option<Plant>) -> Verdi
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn an_empty_restart_is_noticed(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn an_empty_restart_is_noticed(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, waiter) = (Client::new(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
@@ -187,7 +187,7 @@ pub async fn an_empty_restart_is_noticed(plant: Option<Plant>) -> Verdict {
     nothing_left(&server, &[&holder, &waiter]).await
 }
 
-pub async fn a_restart_with_data_changes_nothing(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_restart_with_data_changes_nothing(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, waiter) = (Client::new(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
@@ -207,7 +207,7 @@ pub async fn a_restart_with_data_changes_nothing(plant: Option<Plant>) -> Verdic
     nothing_left(&server, &[&holder, &waiter]).await
 }
 
-pub async fn an_abandoned_attempt_is_not_asked_again(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn an_abandoned_attempt_is_not_asked_again(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, client) = (Client::new(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
@@ -229,7 +229,7 @@ pub async fn an_abandoned_attempt_is_not_asked_again(plant: Option<Plant>) -> Ve
     nothing_left(&server, &[&holder, &client]).await
 }
 
-pub async fn an_old_connection_is_not_heard(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn an_old_connection_is_not_heard(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     drop(granted("first grant", client.lock(&key).acquire()).await?);
@@ -251,7 +251,7 @@ pub async fn an_old_connection_is_not_heard(plant: Option<Plant>) -> Verdict {
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn a_partitioned_holder_is_fenced_off(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_partitioned_holder_is_fenced_off(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, waiter) = (Client::new(&server), Client::new(&server));
     let register = FencedRegister::new("");
@@ -287,7 +287,7 @@ pub async fn a_partitioned_holder_is_fenced_off(plant: Option<Plant>) -> Verdict
     nothing_left(&server, &[&holder, &waiter]).await
 }
 
-pub async fn a_partitioned_waiter_gets_in_once_healed(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_partitioned_waiter_gets_in_once_healed(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, waiter) = (Client::new(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
@@ -307,7 +307,7 @@ mod futures_shim {
     use std::task::{Context, Poll, Waker};
 
     /// Polls a pending future once, without a waker.
-    pub fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Option<F::Output> {
+    pub(crate) fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Option<F::Output> {
         match future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))

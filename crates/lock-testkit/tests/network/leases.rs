@@ -8,7 +8,7 @@ use lock_testkit::network::{Fate, Kind, Leg, Plant};
 
 use super::setup::{Client, Verdict, ensure, eventually, granted, key, nothing_left, server, soon};
 
-pub async fn loss_comes_before_the_lease_ends(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn loss_comes_before_the_lease_ends(plant: Option<Plant>) -> Verdict {
     for hang in [true, false] {
         let (server, key) = (server(plant), key("a"));
         let client = Client::new(&server);
@@ -38,7 +38,7 @@ pub async fn loss_comes_before_the_lease_ends(plant: Option<Plant>) -> Verdict {
     Ok(())
 }
 
-pub async fn no_false_alarm_over_ten_lives(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn no_false_alarm_over_ten_lives(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     let ttl = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub async fn no_false_alarm_over_ten_lives(plant: Option<Plant>) -> Verdict {
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn a_late_renewal_does_not_resurrect(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_late_renewal_does_not_resurrect(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let client = Client::new(&server);
     server.every(client.id(), Leg::Request, Kind::Renew, Fate::Held);
@@ -73,10 +73,14 @@ pub async fn a_late_renewal_does_not_resurrect(plant: Option<Plant>) -> Verdict 
     })?;
     server.heal();
     server.let_go();
+    let stored = server.stored();
+    ensure(stored.is_empty(), || {
+        format!("the late renewal made {stored:?}")
+    })?;
     nothing_left(&server, &[&client]).await
 }
 
-pub async fn a_broken_holder_hears_of_it(plant: Option<Plant>) -> Verdict {
+pub(crate) async fn a_broken_holder_hears_of_it(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
     let (holder, operator) = (Client::new(&server), Client::new(&server));
     let guard = granted("grant", holder.lock(&key).acquire()).await?;

@@ -8,18 +8,18 @@ use lock_core::{AcquireOptions, Keepalive, Lock, LockBackend, LockKey};
 use lock_testkit::network::{ClientId, NetworkBackend, NetworkConfig, Plant, Server, ServerConfig};
 
 /// What a check says: nothing, or what is wrong.
-pub type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 /// Says what is wrong unless `good`.
-pub fn ensure(good: bool, wrong: impl FnOnce() -> String) -> Verdict {
+pub(crate) fn ensure(good: bool, wrong: impl FnOnce() -> String) -> Verdict {
     if good { Ok(()) } else { Err(wrong()) }
 }
 
 /// Longer than anything that should happen takes, also on a loaded machine.
-pub const SOON: Duration = Duration::from_secs(3);
+pub(crate) const SOON: Duration = Duration::from_secs(3);
 
 /// Offers are short here, so that passing on is quick.
-pub fn server(plant: Option<Plant>) -> Server {
+pub(crate) fn server(plant: Option<Plant>) -> Server {
     let mut config = ServerConfig::default();
     config.offer_life = Duration::from_millis(400);
     config.waiter_life = Duration::from_secs(5);
@@ -28,13 +28,13 @@ pub fn server(plant: Option<Plant>) -> Server {
 }
 
 /// One process that uses the server.
-pub struct Client {
-    pub network: NetworkBackend,
-    pub backend: Arc<dyn LockBackend>,
+pub(crate) struct Client {
+    pub(crate) network: NetworkBackend,
+    pub(crate) backend: Arc<dyn LockBackend>,
 }
 
 impl Client {
-    pub fn new(server: &Server) -> Self {
+    pub(crate) fn new(server: &Server) -> Self {
         let mut config = NetworkConfig::default();
         config.request_timeout = Duration::from_millis(200);
         config.ask_again = Duration::from_millis(150);
@@ -42,7 +42,7 @@ impl Client {
     }
 
     /// A client that relies on pushes for a long time.
-    pub fn patient(server: &Server) -> Self {
+    pub(crate) fn patient(server: &Server) -> Self {
         let mut config = NetworkConfig::default();
         config.request_timeout = Duration::from_millis(200);
         config.ask_again = Duration::from_secs(20);
@@ -55,25 +55,25 @@ impl Client {
         Self { network, backend }
     }
 
-    pub fn id(&self) -> ClientId {
+    pub(crate) fn id(&self) -> ClientId {
         self.network.client()
     }
 
-    pub fn lock(&self, key: &LockKey) -> Lock {
+    pub(crate) fn lock(&self, key: &LockKey) -> Lock {
         Lock::new(Arc::clone(&self.backend), key.clone())
     }
 
-    pub fn leased(&self, key: &LockKey, ttl: Duration) -> Lock {
+    pub(crate) fn leased(&self, key: &LockKey, ttl: Duration) -> Lock {
         self.lock(key).with_options(AcquireOptions::new().ttl(ttl))
     }
 }
 
-pub fn key(name: &str) -> LockKey {
+pub(crate) fn key(name: &str) -> LockKey {
     LockKey::new(name).unwrap()
 }
 
 /// Waits until `true_now`, or says what did not come true.
-pub async fn eventually(what: &str, true_now: impl Fn() -> bool) -> Verdict {
+pub(crate) async fn eventually(what: &str, true_now: impl Fn() -> bool) -> Verdict {
     let until = Instant::now() + SOON;
     while !true_now() {
         if until.has_passed() {
@@ -86,7 +86,11 @@ pub async fn eventually(what: &str, true_now: impl Fn() -> bool) -> Verdict {
 }
 
 /// Looks for a while whether `true_always`.
-pub async fn steadily(what: &str, time: Duration, true_always: impl Fn() -> bool) -> Verdict {
+pub(crate) async fn steadily(
+    what: &str,
+    time: Duration,
+    true_always: impl Fn() -> bool,
+) -> Verdict {
     let until = Instant::now() + time;
     while !until.has_passed() {
         ensure(true_always(), || {
@@ -99,14 +103,14 @@ pub async fn steadily(what: &str, time: Duration, true_always: impl Fn() -> bool
 }
 
 /// The outcome of a future that should be ready soon.
-pub async fn soon<F: Future>(what: &str, future: F) -> Result<F::Output, String> {
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> Result<F::Output, String> {
     tokio::time::timeout(SOON, future)
         .await
         .map_err(|_| format!("no {what} in {SOON:?}"))
 }
 
 /// The guard of an acquire that should be granted soon.
-pub async fn granted<F>(what: &str, acquire: F) -> Result<lock_core::LockGuard, String>
+pub(crate) async fn granted<F>(what: &str, acquire: F) -> Result<lock_core::LockGuard, String>
 where
     F: Future<Output = lock_core::Result<lock_core::LockGuard>>,
 {
@@ -116,7 +120,7 @@ where
 }
 
 /// That neither the server nor the client remembers anything, also a while later.
-pub async fn nothing_left(server: &Server, clients: &[&Client]) -> Verdict {
+pub(crate) async fn nothing_left(server: &Server, clients: &[&Client]) -> Verdict {
     let debts = || {
         clients
             .iter()

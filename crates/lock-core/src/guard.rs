@@ -42,8 +42,10 @@ struct Limits {
 }
 
 impl LockGuard {
-    pub(crate) fn new(shared: Arc<Shared>, grant: Grant, mode: Mode) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, mut grant: Grant, mode: Mode) -> Self {
         let generation = fork::generation();
+        // The lease may serve other guards, whose signals must not end with this one's.
+        grant.validity = grant.validity.map(|validity| validity.part());
         Self {
             shared: Some(shared),
             grant,
@@ -283,7 +285,7 @@ impl LockGuard {
         self.mode = Mode::Shared;
         self.grant.fence = Fence::Shared(None);
         match step.finish().await {
-            Ok(grant) => self.grant = grant,
+            Ok(grant) => self.adopt(grant),
             Err(error) => {
                 if error.kind() == ErrorKind::Unsupported {
                     self.mode = Mode::Exclusive;
@@ -304,10 +306,11 @@ impl LockGuard {
     /// The lock stays held; whether the transfer was made is open.
     pub async fn transfer_to(&mut self, owner: OwnerId) -> Result<()> {
         let step = self.alter(Change::Transfer(owner));
-        self.grant = step
+        let grant = step
             .finish()
             .await
             .map_err(|error| error.with_key(self.key()))?;
+        self.adopt(grant);
         Ok(())
     }
 
@@ -355,6 +358,15 @@ impl LockGuard {
         shared.backend.alter(&shared.key, &self.grant, change)
     }
 
+    /// Takes over a changed grant, with the signal that is out already.
+    fn adopt(&mut self, grant: Grant) {
+        let signal = self.grant.validity.take();
+        self.grant = Grant {
+            validity: signal.or(grant.validity),
+            ..grant
+        };
+    }
+
     fn keep_max_hold(&mut self) {
         if let Some(limits) = &mut self.limits {
             limits.max_hold = None;
@@ -373,7 +385,15 @@ impl LockGuard {
     }
 
     fn disarm(&mut self) {
+        self.end_signal();
         self.shared = None;
+    }
+
+    /// What happens to the lease from now on is no loss.
+    fn end_signal(&self) {
+        if let Some(validity) = &self.grant.validity {
+            validity.end();
+        }
     }
 }
 
@@ -382,12 +402,14 @@ impl Drop for LockGuard {
         if self.generation != fork::generation() {
             // The lock stays with the parent.
             std::mem::forget(self.shared.take());
+            std::mem::forget(self.grant.validity.take());
             return;
         }
         if self.shared.is_none() || self.defer_release() {
             return;
         }
         if let Some(shared) = self.shared.take() {
+            self.end_signal();
             shared.backend.abandon(&shared.key, self.grant.attempt);
         }
     }

@@ -1,8 +1,9 @@
 //! How long a grant is good for, and the signal that it no longer is.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -46,19 +47,24 @@ pub struct LeaseTerms {
 
 /// How long a grant is good for: a deadline that renewals push out, and a sticky loss.
 ///
-/// Shared by the backend that granted, the keepalive that renews, and the guard. The deadline must
-/// be computed from *before* the request that granted or renewed was sent, and is read off the
-/// clock at each call, so a process that was paused past it knows on its next step.
+/// Shared by the backend that granted and the keepalive that renews. The deadline must be computed
+/// from *before* the request that granted or renewed was sent, and is read off the clock at each
+/// call, so a process that was paused past it knows on its next step.
+///
+/// One lease may serve many guards, of a session or of a cohort, so each guard has a part of its own
+/// by [`part`](Self::part), and ends it when it is released.
 #[derive(Clone)]
 pub struct Validity(Arc<Inner>);
 
 struct Inner {
     /// Nanoseconds of [`Instant`]; `u64::MAX` for none.
     deadline: AtomicU64,
-    /// 0 while held, else a loss reason.
+    /// 0 while held, else a loss reason, or [`ENDED`].
     lost: AtomicU8,
     lease: Option<LeaseTerms>,
     watchers: Mutex<Watchers>,
+    /// What this is a part of, and its place among the parts.
+    whole: Option<(Validity, u64)>,
 }
 
 #[derive(Default)]
@@ -66,8 +72,11 @@ struct Watchers {
     next_id: u64,
     wakers: Vec<(u64, Waker)>,
     callbacks: Vec<Box<dyn FnOnce(LossReason) + Send>>,
+    parts: HashMap<u64, Weak<Inner>>,
 }
 
+/// Given back: what happens to the lease from now on is no loss.
+const ENDED: u8 = u8::MAX;
 const NO_DEADLINE: u64 = u64::MAX;
 
 impl Validity {
@@ -89,7 +98,41 @@ impl Validity {
             lost: AtomicU8::new(0),
             lease,
             watchers: Mutex::default(),
+            whole: None,
         }))
+    }
+
+    /// A part of its own for one guard: it has the lease's deadline and hears of its loss, but can
+    /// be lost, or ended, alone.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let mut watchers = self.watchers();
+        watchers.next_id += 1;
+        let id = watchers.next_id;
+        let part = Arc::new(Inner {
+            deadline: AtomicU64::new(NO_DEADLINE),
+            // Read under the lock: `lose` sets the level before it takes the parts.
+            lost: AtomicU8::new(self.0.lost.load(Ordering::Acquire)),
+            lease: self.0.lease,
+            watchers: Mutex::default(),
+            whole: Some((self.clone(), id)),
+        });
+        watchers.parts.insert(id, Arc::downgrade(&part));
+        Self(part)
+    }
+
+    /// The guard gave its lock back: the signal never fires from now on. Changes nothing about what
+    /// this is a part of, nor about a loss before.
+    pub fn end(&self) {
+        let held = 0;
+        let ended = self
+            .0
+            .lost
+            .compare_exchange(held, ENDED, Ordering::AcqRel, Ordering::Acquire);
+        if ended.is_ok() {
+            let watchers = std::mem::take(&mut *self.watchers());
+            drop(watchers);
+        }
     }
 
     /// The lease to renew, if there is one.
@@ -99,6 +142,9 @@ impl Validity {
 
     /// When the grant ends unless it is renewed; `None` if it does not end by itself.
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some((whole, _)) = &self.0.whole {
+            return whole.deadline();
+        }
         match self.0.deadline.load(Ordering::Acquire) {
             NO_DEADLINE => None,
             nanos => Some(Instant::from_nanos(nanos)),
@@ -108,6 +154,9 @@ impl Validity {
     /// Pushes the deadline out. A loss is never taken back, and a deadline never moved closer:
     /// replies may arrive out of order.
     pub fn extend(&self, deadline: Instant) {
+        if let Some((whole, _)) = &self.0.whole {
+            return whole.extend(deadline);
+        }
         self.0
             .deadline
             .fetch_max(deadline.as_nanos(), Ordering::AcqRel);
@@ -118,6 +167,11 @@ impl Validity {
     pub fn loss(&self) -> Option<LossReason> {
         if let Some(reason) = self.signalled() {
             return Some(reason);
+        }
+        if let Some((whole, _)) = &self.0.whole {
+            // Its loss reaches this part, unless it was ended.
+            whole.loss()?;
+            return self.signalled();
         }
         if self.deadline().is_some_and(Instant::has_passed) {
             self.lose(LossReason::Expired);
@@ -152,6 +206,13 @@ impl Validity {
         }
         for callback in watchers.callbacks {
             runtime::run_apart(move || callback(reason));
+        }
+        for part in watchers
+            .parts
+            .into_values()
+            .filter_map(|part| part.upgrade())
+        {
+            Self(part).lose(reason);
         }
         true
     }
@@ -218,6 +279,14 @@ impl Validity {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some((whole, place)) = &self.whole {
+            whole.watchers().parts.remove(place);
+        }
+    }
+}
+
 impl fmt::Debug for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Validity")
@@ -239,7 +308,7 @@ fn encode(reason: LossReason) -> u8 {
 
 fn decode(code: u8) -> Option<LossReason> {
     match code {
-        0 => None,
+        0 | ENDED => None,
         1 => Some(LossReason::Expired),
         2 => Some(LossReason::Revoked),
         3 => Some(LossReason::MaxHold),
@@ -281,5 +350,40 @@ mod tests {
         let validity = Validity::leased(terms(), far);
         validity.extend(Instant::now() + Duration::from_secs(1));
         assert_eq!(validity.deadline(), Some(far));
+    }
+    #[test]
+    fn a_part_is_lost_with_the_whole_but_ends_alone() {
+        let whole = Validity::leased(terms(), Instant::now() + Duration::from_secs(9));
+        let (released, held, wedged) = (whole.part(), whole.part(), whole.part());
+        released.end();
+        assert!(wedged.lose(LossReason::MaxHold));
+        assert_eq!((whole.loss(), held.loss()), (None, None));
+        assert!(whole.lose(LossReason::Revoked));
+        assert_eq!(held.loss(), Some(LossReason::Revoked));
+        assert_eq!(wedged.loss(), Some(LossReason::MaxHold));
+        assert_eq!(released.loss(), None, "a plain release is no loss");
+        assert_eq!(whole.part().loss(), Some(LossReason::Revoked));
+    }
+
+    #[test]
+    fn a_part_has_the_deadline_of_the_whole() {
+        let whole = Validity::leased(terms(), Instant::now() - Duration::from_millis(1));
+        let (ended, held) = (whole.part(), whole.part());
+        ended.end();
+        let far = Instant::now() + Duration::from_secs(9);
+        whole.extend(far);
+        assert_eq!(held.deadline(), Some(far));
+        let over = Validity::leased(terms(), Instant::now() - Duration::from_millis(1));
+        let (ended, held) = (over.part(), over.part());
+        ended.end();
+        assert_eq!(held.loss(), Some(LossReason::Expired));
+        assert_eq!(ended.loss(), None, "a plain release is no loss");
+    }
+
+    #[test]
+    fn parts_that_are_gone_leave_nothing() {
+        let whole = Validity::unleased();
+        drop(whole.part());
+        assert!(whole.watchers().parts.is_empty());
     }
 }

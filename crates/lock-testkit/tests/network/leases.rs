@@ -93,3 +93,24 @@ pub(crate) async fn a_broken_holder_hears_of_it(plant: Option<Plant>) -> Verdict
     drop(guard);
     nothing_left(&server, &[&holder, &operator]).await
 }
+
+pub(crate) async fn a_release_is_no_loss(plant: Option<Plant>) -> Verdict {
+    let (server, key) = (server(plant), key("a"));
+    let client = Client::new(&server);
+    let ttl = Duration::from_millis(500);
+    let guard = granted("grant", client.leased(&key, ttl).acquire()).await?;
+    let lost = guard.lost();
+    let released = soon("release", guard.release()).await?;
+    ensure(matches!(released, Ok(Released::Released)), || {
+        format!("{released:?}")
+    })?;
+    let dropped = granted("grant", client.leased(&key, ttl).acquire()).await?;
+    let also = dropped.lost();
+    drop(dropped);
+    // sleep: until the lease, had it gone on, would have ended
+    tokio::time::sleep(ttl * 2).await;
+    ensure(lost.reason().is_none() && also.reason().is_none(), || {
+        "a plain release counted as a loss".into()
+    })?;
+    nothing_left(&server, &[&client]).await
+}

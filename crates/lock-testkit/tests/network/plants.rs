@@ -54,6 +54,7 @@ checks! {
     leases::no_false_alarm_over_ten_lives [];
     leases::a_late_renewal_does_not_resurrect [RenewalRecreates];
     leases::a_broken_holder_hears_of_it [];
+    leases::a_release_is_no_loss [];
     cancel::a_drop_anywhere_leaves_nothing [CancelLostOnDrop, CancelSentOnce];
     cancel::a_debt_is_seen_until_it_is_paid [CancelSentOnce];
     cancel::many_cancels_leave_nothing [CancelLostOnDrop];

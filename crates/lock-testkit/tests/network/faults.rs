@@ -7,7 +7,7 @@ use lock_core::{FencedRegister, Released};
 use lock_testkit::network::{Fate, Keep, Kind, Leg, Plant};
 
 use super::setup::{
-    Client, Verdict, ensure, eventually, granted, key, nothing_left, server, soon, steadily,
+    Client, Verdict, ensure, eventually, granted, joined, key, nothing_left, server, soon, steadily,
 };
 
 const WHILE: Duration = Duration::from_millis(250);
@@ -41,7 +41,7 @@ pub(crate) async fn a_lost_push_does_not_lose_the_waiter(plant: Option<Plant>) -
     let waiting = tokio::spawn(waiter.lock(&key).acquire());
     eventually("it waits", || server.report(&key).waiters.len() == 1).await?;
     drop(held);
-    let guard = granted("grant without a push", async { waiting.await.unwrap() }).await?;
+    let guard = granted("grant without a push", joined(waiting)).await?;
     drop(guard);
     nothing_left(&server, &[&holder, &waiter]).await
 }
@@ -61,7 +61,7 @@ pub(crate) async fn a_late_push_gives_no_guard(plant: Option<Plant>) -> Verdict 
     let other = tokio::spawn(next.lock(&key).acquire());
     eventually("both wait", || server.report(&key).waiters.len() == 2).await?;
     drop(held);
-    let other = granted("grant to the next one", async { other.await.unwrap() }).await?;
+    let other = granted("grant to the next one", joined(other)).await?;
     ensure(server.held_messages() > 0, || {
         "the push was not held".into()
     })?;
@@ -179,7 +179,7 @@ pub(crate) async fn an_empty_restart_is_noticed(plant: Option<Plant>) -> Verdict
     eventually("it waits", || server.report(&key).waiters.len() == 1).await?;
     server.restart(Keep::Nothing);
     soon("loss signal", lost).await?;
-    let guard = granted("grant after the restart", async { waiting.await.unwrap() }).await?;
+    let guard = granted("grant after the restart", joined(waiting)).await?;
     ensure(!held.is_held() && guard.is_held(), || {
         "both or none hold".into()
     })?;
@@ -203,7 +203,7 @@ pub(crate) async fn a_restart_with_data_changes_nothing(plant: Option<Plant>) ->
     ensure(matches!(released, Ok(Released::Released)), || {
         format!("{released:?}")
     })?;
-    drop(granted("grant after the restart", async { waiting.await.unwrap() }).await?);
+    drop(granted("grant after the restart", joined(waiting)).await?);
     nothing_left(&server, &[&holder, &waiter]).await
 }
 
@@ -298,7 +298,7 @@ pub(crate) async fn a_partitioned_waiter_gets_in_once_healed(plant: Option<Plant
     // Its offer lapses unheard.
     eventually("the offer passes on", || server.stored().is_empty()).await?;
     server.heal();
-    drop(granted("grant once healed", async { waiting.await.unwrap() }).await?);
+    drop(granted("grant once healed", joined(waiting)).await?);
     nothing_left(&server, &[&holder, &waiter]).await
 }
 

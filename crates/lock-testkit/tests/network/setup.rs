@@ -69,7 +69,7 @@ impl Client {
 }
 
 pub(crate) fn key(name: &str) -> LockKey {
-    LockKey::new(name).unwrap()
+    LockKey::new(name).expect("a plain name")
 }
 
 /// Waits until `true_now`, or says what did not come true.
@@ -132,4 +132,12 @@ pub(crate) async fn nothing_left(server: &Server, clients: &[&Client]) -> Verdic
         .await
         .map_err(|wrong| format!("{wrong}: stored {:?}, debts {}", server.stored(), debts()))?;
     steadily("nothing is left", Duration::from_millis(100), clean).await
+}
+
+/// The output of a task, and its panic.
+pub(crate) async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
+    match task.await {
+        Ok(output) => output,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }

@@ -4,6 +4,7 @@ mod network {
     pub(crate) mod cancel;
     pub(crate) mod faults;
     pub(crate) mod leases;
+    pub(crate) mod locks;
     pub(crate) mod plants;
     pub(crate) mod setup;
 }

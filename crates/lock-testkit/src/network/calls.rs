@@ -99,9 +99,11 @@ impl Calls {
     /// Takes out what nobody answered in time.
     pub(super) fn overdue(&mut self) -> Vec<Call> {
         let now = Instant::now();
-        self.open
-            .extract_if(.., |_, call| call.until <= now)
-            .map(|(_, call)| call)
+        let overdue = self.open.iter().filter(|(_, call)| call.until <= now);
+        let overdue: Vec<u64> = overdue.map(|(number, _)| *number).collect();
+        overdue
+            .iter()
+            .filter_map(|number| self.open.remove(number))
             .collect()
     }
 

@@ -78,7 +78,7 @@ impl Driver {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut orphaned = false;
-        while !(orphaned && !self.pledges.has_debts()) {
+        while !orphaned || self.pledges.has_debts() {
             if matches!(self.link, Link::Down) {
                 self.connect();
             }
@@ -242,7 +242,7 @@ impl Driver {
     fn ask(&mut self, key: &LockKey, request: &Request, ttl: Duration) {
         let ask = Ask::Acquire {
             key: key.clone(),
-            application: self.application(request, ttl),
+            application: Box::new(self.application(request, ttl)),
             may_queue: request.wait != Wait::Now,
         };
         self.send(Purpose::Attempt(request.attempt), ask, HEED);

@@ -67,7 +67,7 @@ impl Store {
                 key,
                 application,
                 may_queue,
-            } => self.acquire(client, &key, application, may_queue),
+            } => self.acquire(client, &key, *application, may_queue),
             Ask::Claim { key, attempt } => self.claim(client, &key, attempt),
             Ask::Renew(batch) => Answer::Renewed(
                 batch

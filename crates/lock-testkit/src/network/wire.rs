@@ -44,7 +44,7 @@ pub(super) enum Ask {
     Hello,
     Acquire {
         key: LockKey,
-        application: Application,
+        application: Box<Application>,
         may_queue: bool,
     },
     Claim {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::clock::Instant;
-use lock_core::{AcquireOptions, Keepalive, Lock, LockBackend, LockKey};
+use lock_core::{Keepalive, LockBackend, LockKey};
 use lock_testkit::network::{ClientId, NetworkBackend, NetworkConfig, Plant, Server, ServerConfig};
 
 /// What a check says: nothing, or what is wrong.
@@ -41,15 +41,7 @@ impl Client {
         Self::with(server, config)
     }
 
-    /// A client that relies on pushes for a long time.
-    pub(crate) fn patient(server: &Server) -> Self {
-        let mut config = NetworkConfig::default();
-        config.request_timeout = Duration::from_millis(200);
-        config.ask_again = Duration::from_secs(20);
-        Self::with(server, config)
-    }
-
-    fn with(server: &Server, config: NetworkConfig) -> Self {
+    pub(crate) fn with(server: &Server, config: NetworkConfig) -> Self {
         let network = NetworkBackend::with(server, config);
         let backend = Arc::new(Keepalive::new(Arc::new(network.clone())));
         Self { network, backend }
@@ -57,14 +49,6 @@ impl Client {
 
     pub(crate) fn id(&self) -> ClientId {
         self.network.client()
-    }
-
-    pub(crate) fn lock(&self, key: &LockKey) -> Lock {
-        Lock::new(Arc::clone(&self.backend), key.clone())
-    }
-
-    pub(crate) fn leased(&self, key: &LockKey, ttl: Duration) -> Lock {
-        self.lock(key).with_options(AcquireOptions::new().ttl(ttl))
     }
 }
 

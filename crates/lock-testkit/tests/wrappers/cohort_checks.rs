@@ -36,7 +36,8 @@ impl Process {
 
 async fn clean(server: &Server, processes: &[&Process]) {
     let clients: Vec<&Client> = processes.iter().map(|process| &process.client).collect();
-    nothing_left(server, &clients).await.unwrap();
+    let verdict = nothing_left(server, &clients).await;
+    assert_eq!(verdict, Ok(()));
     for process in processes {
         assert_eq!(process.cohort.keys_in_use(), 0);
     }

@@ -12,12 +12,12 @@ use crate::metadata::{Metadata, Package};
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn run(metadata: &Metadata, outcome: &mut Outcome) {
-    let Some(package) = metadata.package("examples") else {
-        outcome.problem("the workspace has no package `examples`");
+    let Some(package) = metadata.package("lock-examples") else {
+        outcome.problem("the workspace has no package `lock-examples`");
         return;
     };
     if package.examples().next().is_none() {
-        outcome.problem("package `examples` lists no [[example]]");
+        outcome.problem("package `lock-examples` lists no [[example]]");
         return;
     }
     match build() {
@@ -27,7 +27,7 @@ pub(super) fn run(metadata: &Metadata, outcome: &mut Outcome) {
 }
 
 fn build() -> Result<()> {
-    Program::new("cargo build --locked --package examples --examples").run()
+    Program::new("cargo build --locked --package lock-examples --examples").run()
 }
 
 /// Started directly rather than through cargo, so that one that hangs can be ended.
@@ -40,7 +40,7 @@ fn run_each(metadata: &Metadata, package: &Package, outcome: &mut Outcome) {
             Err(error) => {
                 outcome.counts.failed += 1;
                 outcome.problem(format!(
-                    "example {name}: {error:#}; repeat: cargo run --package examples --example {name}"
+                    "example {name}: {error:#}; repeat: cargo run --package lock-examples --example {name}"
                 ));
             }
         }

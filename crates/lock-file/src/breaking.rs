@@ -21,8 +21,7 @@ const NUMBERS_LEFT_OUT: u64 = 1_000_000;
 ///
 /// A kernel lock cannot be taken from another process, so its file is replaced: the lock on the old
 /// file excludes nobody any more. The holder notices within its next look at the file, a stopped
-/// one as soon as it runs again; until then only its fencing token stops it. The shared holders of
-/// another process have one kernel lock, and are broken together.
+/// one as soon as it runs again; until then only its fencing token stops it.
 pub(crate) fn break_lock(
     shared: &Arc<Shared>,
     key: &LockKey,

@@ -331,9 +331,9 @@ impl KeyState {
         let Some(hold) = holder.and_then(|party| party.data.held.clone()) else {
             return Err(not_held(key));
         };
-        let Fence::Exclusive(number) = hold.entry.fence else {
+        if !matches!(hold.entry.fence, Fence::Exclusive(_)) {
             return Ok((Some(hold.grant(attempt)), Aftermath::default()));
-        };
+        }
         // Asked first, so that nothing has changed when somebody waits for permits.
         if let Err(Refusal::Conflict(other)) = self.queue.admits(Mode::Shared, 0) {
             return Err(mode_conflict(key, Mode::Shared, Some(other)));
@@ -348,38 +348,38 @@ impl KeyState {
             request: &seat.request,
             since: seat.since,
         };
-        if !self.kernel.downgrade(asker)? {
-            seat.request.mode = Mode::Exclusive;
-            return Ok((None, Aftermath::default()));
-        }
-        let fence = Fence::Shared(Some(lock_core::ReadVersion(number)));
+        let entry = match self.kernel.downgrade(asker) {
+            Ok(Some(entry)) => entry,
+            refused => {
+                seat.request.mode = Mode::Exclusive;
+                return refused.map(|_| (None, Aftermath::default()));
+            }
+        };
         if let Some(hold) = &mut seat.held {
-            hold.entry.fence = fence;
+            hold.entry = entry;
         }
         let grant = seat.held.as_ref().map(|hold| hold.grant(attempt));
-        let aftermath = self.admit_after_downgrade(key, attempt, fence);
-        Ok((grant, aftermath))
+        Ok((grant, self.admit_after_downgrade(key, attempt)))
     }
 
     /// The shared ones at the head come in with the one that became shared.
-    fn admit_after_downgrade(
-        &mut self,
-        key: &LockKey,
-        attempt: OwnerToken,
-        fence: Fence,
-    ) -> Aftermath {
+    fn admit_after_downgrade(&mut self, key: &LockKey, attempt: OwnerToken) -> Aftermath {
         let mut wakers: SmallVec<[Waker; 2]> = SmallVec::new();
+        let kernel = &mut self.kernel;
         let admitted = self.queue.downgrade(attempt, |party| {
+            let seat = &mut party.data;
+            seat.since = SystemTime::now();
             let hold = Hold {
-                entry: kernel::Entry {
-                    fence,
-                    slots: SmallVec::new(),
-                },
+                entry: kernel.share(Asker {
+                    key,
+                    request: &seat.request,
+                    since: seat.since,
+                }),
                 validity: Validity::unleased(),
             };
             let grant = hold.grant(party.attempt);
-            party.data.held = Some(hold);
-            let place = party.data.place.take();
+            seat.held = Some(hold);
+            let place = seat.place.take();
             wakers.extend(place.and_then(|place| place.give(Ok(Some(grant)))));
         });
         debug_assert!(matches!(admitted, Ok(Some(()))));

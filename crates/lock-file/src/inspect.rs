@@ -18,7 +18,7 @@ use crate::turnstile::Turnstile;
 /// Reports a page of keys.
 ///
 /// Of other processes it knows what their kernel locks confirm: an exclusive holder, permit holders,
-/// one record per process that holds shared, and the waiter that is next. A record without its lock
+/// the first 64 shared holders, and the waiter that is next. A record without its lock
 /// is that of a process that died or released, and is not shown.
 pub(crate) fn page(shared: &Arc<Shared>, query: &InspectQuery) -> Result<InspectPage> {
     let keys = match &query.select {

@@ -77,8 +77,8 @@ impl Entry {
 /// How often a process passes the lock on among its own before it lets others in.
 const PASS_ON_LIMIT: u32 = 16;
 
-/// How many processes that hold shared have a record for others to read.
-pub(crate) const SHARED_RECORDS: u32 = 64;
+/// How many shared holders of a key have a record for others to read.
+const SHARED_RECORDS: u32 = 64;
 
 impl Kernel {
     pub(crate) fn new(names: Names) -> Self {
@@ -108,7 +108,7 @@ impl Kernel {
     /// Asks for a party that no party of this process is in the way of.
     pub(crate) fn enter(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
         match (self.held, asker.request.mode) {
-            (Held::Shared, Mode::Shared) => self.join(),
+            (Held::Shared, Mode::Shared) => self.join(asker),
             (Held::Permits, Mode::Permit(permits)) => self.enter_permit(asker, permits, patience),
             (Held::Exclusive, Mode::Exclusive) => self.pass_on(asker, patience),
             (Held::Nothing, _) => self.enter_anew(asker, patience),
@@ -120,12 +120,11 @@ impl Kernel {
     }
 
     /// One more shared holder of this process, unless another process waits.
-    fn join(&mut self) -> Result<Answer> {
+    fn join(&mut self, asker: Asker<'_>) -> Result<Answer> {
         if self.turnstile.others_wait(&self.names)? {
             return Ok(Answer::Contended);
         }
-        let fence = Fence::Shared(self.number.map(ReadVersion));
-        Ok(Answer::Granted(Entry::without_slots(fence)))
+        Ok(Answer::Granted(self.share(asker)))
     }
 
     /// From one exclusive holder of this process to the next, with a new number, as long as that
@@ -233,21 +232,33 @@ impl Kernel {
             return Ok(refusal);
         }
         self.held = Held::Shared;
-        self.take_seat(asker);
-        let fence = Fence::Shared(self.number.map(ReadVersion));
-        Ok(Answer::Granted(Entry::without_slots(fence)))
+        Ok(Answer::Granted(self.share(asker)))
     }
 
-    /// Leaves this process's record for others to read. Holding does not depend on it.
-    fn take_seat(&mut self, asker: Asker<'_>) {
-        let seated = self.slots.take(&self.names, 1, SHARED_RECORDS);
-        let described = seated.and_then(|numbers| match numbers.as_deref() {
-            Some(&[number]) => self.slots.describe(number, &holder_body(asker, None)),
-            _ => Ok(()),
-        });
-        if let Err(error) = described {
-            tracing::debug!(%error, "a shared holder's record could not be written");
+    /// What one more shared holder has, of those that share this process's kernel lock.
+    pub(crate) fn share(&mut self, asker: Asker<'_>) -> Entry {
+        Entry {
+            fence: Fence::Shared(self.number.map(ReadVersion)),
+            slots: self.take_seat(asker),
         }
+    }
+
+    /// Leaves a shared holder's record for others to read. Holding does not depend on it.
+    fn take_seat(&mut self, asker: Asker<'_>) -> Numbers {
+        let described = self
+            .slots
+            .take(&self.names, 1, SHARED_RECORDS)
+            .and_then(|taken| {
+                let numbers = taken.unwrap_or_default();
+                let body = holder_body(asker, None);
+                let mut each = numbers.iter();
+                each.try_for_each(|number| self.slots.describe(*number, &body))?;
+                Ok(numbers)
+            });
+        described.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a shared holder's record could not be written");
+            Numbers::new()
+        })
     }
 
     fn take_permits(&mut self, asker: Asker<'_>, permits: Permits) -> Result<Answer> {
@@ -319,20 +330,20 @@ impl Kernel {
         }
     }
 
-    /// Turns the exclusive lock into a shared one, while nobody can come in between. `false`: ask
+    /// Turns the exclusive lock into a shared one, while nobody can come in between. `None`: ask
     /// again, the gate was not free.
-    pub(crate) fn downgrade(&mut self, asker: Asker<'_>) -> Result<bool> {
+    pub(crate) fn downgrade(&mut self, asker: Asker<'_>) -> Result<Option<Entry>> {
         if !self.turnstile.take_gate(&self.names)? {
-            return Ok(false);
+            return Ok(None);
         }
         let outcome = self.downgrade_in_gate(asker);
         self.turnstile.close();
         // Shared holders elsewhere may come in now.
         self.turnstile.wake_waiting();
-        outcome.map(|()| true)
+        outcome.map(Some)
     }
 
-    fn downgrade_in_gate(&mut self, asker: Asker<'_>) -> Result<()> {
+    fn downgrade_in_gate(&mut self, asker: Asker<'_>) -> Result<Entry> {
         let Some(lock) = &mut self.lock else {
             return Err(crate::error::not_held(asker.key));
         };
@@ -341,11 +352,13 @@ impl Kernel {
         // The kernel may drop the exclusive lock before it gives the shared one, but nobody asks
         // for either without the gate.
         if !lock.try_lock(Kind::Shared)? {
+            // A program that knows nothing of the gate has it now: without the file, the next look
+            // at what is held finds it lost.
+            self.lock = None;
             return Err(crate::error::not_held(asker.key));
         }
         self.held = Held::Shared;
-        self.take_seat(asker);
-        Ok(())
+        Ok(self.share(asker))
     }
 
     /// Writes the record anew, for a holder that changed.
@@ -402,8 +415,6 @@ impl Kernel {
         }
         match self.slots.lost() {
             numbers if numbers.is_empty() => Damage::None,
-            // The record of shared holders was replaced, which is how one is broken.
-            _ if self.held == Held::Shared => Damage::Lock,
             numbers => Damage::Slots(numbers),
         }
     }

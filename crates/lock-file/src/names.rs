@@ -9,7 +9,7 @@ use lock_core::LockKey;
 /// - `.lock`: who holds (the kernel's lock on it), the fencing counter, the exclusive holder's record
 /// - `.gate`: held for the microseconds in which somebody asks; carries marks and wake-ups
 /// - `.turn`: held by the process that is next
-/// - `.slot-N`: a permit, or the record of a process that holds shared
+/// - `.slot-N`: a permit, or the record of a shared holder
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     directory: PathBuf,

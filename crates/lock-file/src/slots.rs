@@ -1,4 +1,4 @@
-//! Numbered files of one key: permits, and the records of processes that hold shared.
+//! Numbered files of one key: permits, and the records of shared holders.
 
 use std::collections::BTreeMap;
 

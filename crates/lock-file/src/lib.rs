@@ -18,6 +18,7 @@ mod table;
 mod turnstile;
 mod watch;
 mod watchman;
+mod writing;
 
 pub use backend::FileBackend;
 pub use config::{FileConfig, NetworkFilesystem};

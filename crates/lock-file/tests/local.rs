@@ -1,4 +1,5 @@
 //! One process: order, cancellation, sharing, closing, and two backends of one directory.
+#![allow(clippy::unwrap_used, reason = "tests, with helpers of their own")]
 
 mod support;
 
@@ -193,7 +194,7 @@ fn records_tell_who_holds_also_from_outside() {
 
     let other = lock(&backend, "other").acquire().wait().unwrap();
     let key = LockKey::new("mine").unwrap().in_namespace("team").unwrap();
-    let named = lock_core::Lock::new(Arc::new(backend.clone()), key);
+    let named = lock_core::Lock::new(Arc::new(backend), key);
     let named = named.acquire().wait().unwrap();
     let keys = |namespace: &str| {
         let page = block_on(outside.inspect(InspectQuery::namespace(namespace))).unwrap();

@@ -1,5 +1,6 @@
 //! Other processes that use locks: this test program again, driven by lines of text.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a part of tests")]
 #![allow(clippy::print_stdout, reason = "the parent reads it")]
 
 use std::io::{BufRead, BufReader, Write};

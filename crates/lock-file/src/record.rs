@@ -124,8 +124,10 @@ fn read_place(file: &File, path: &Path, at: u64) -> Result<Option<Place>> {
     let len = file
         .read_at(&mut bytes, at)
         .map_err(|source| failed("read", path, source))?;
-    let start = len.min(MAGIC.len());
-    if bytes[..start] != MAGIC[..start] && bytes[..start].iter().any(|byte| *byte != 0) {
+    let start = &bytes[..len.min(MAGIC.len())];
+    // Zeros are what was not written, also after a first write that was cut short.
+    let written = start.iter().zip(&MAGIC).take_while(|(a, b)| a == b).count();
+    if start[written..].iter().any(|byte| *byte != 0) {
         return Err(foreign_file(path, "is no lock file"));
     }
     if len < HEAD_LEN {
@@ -162,6 +164,10 @@ fn decode_head(bytes: &[u8; HEAD_LEN], path: &Path) -> Result<Option<Place>> {
         return Ok(None);
     }
     let version = u32_at(8);
+    if version == 0 {
+        // Cut short behind the magic.
+        return Ok(None);
+    }
     if version != VERSION {
         return Err(error(
             ErrorKind::Backend,

@@ -1,91 +1,15 @@
 //! The deadlock wrapper: what it refuses, what it lets wait, and what it forgets.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
 use std::task::Poll;
 use std::time::Duration;
 
+use common::world::{S, World, X, owners, permits};
 use common::{Memory, eventually, key, poll_once};
 use lock_core::clock::Instant;
-use lock_core::wrap::{Deadlock, WaitGraph};
-use lock_core::{
-    Acquire, AcquireOptions, Error, ErrorKind, Lock, LockBackend, LockGuard, Mode, OwnerId, Wait,
-};
-
-/// A backend, its wrapper, and owners that act on it from one thread.
-struct World {
-    memory: Arc<Memory>,
-    backend: Arc<Deadlock>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::around(Memory::new(), WaitGraph::new())
-    }
-
-    fn around(memory: Arc<Memory>, graph: WaitGraph) -> Self {
-        let backend = Arc::new(Deadlock::sharing(Arc::clone(&memory) as _, graph));
-        Self { memory, backend }
-    }
-
-    fn lock(&self, name: &str) -> Lock {
-        Lock::new(Arc::clone(&self.backend) as _, key(name))
-    }
-
-    #[track_caller]
-    fn ask(&self, owner: OwnerId, name: &str, mode: Mode) -> Acquire {
-        let options = AcquireOptions::new().owner(owner).mode(mode);
-        self.lock(name).acquire_with(&options)
-    }
-
-    #[track_caller]
-    fn hold(&self, owner: OwnerId, name: &str, mode: Mode) -> LockGuard {
-        match poll_once(&mut self.ask(owner, name, mode)) {
-            Poll::Ready(Ok(guard)) => guard,
-            other => panic!("not granted: {other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn wait(&self, owner: OwnerId, name: &str, mode: Mode) -> Acquire {
-        let mut acquire = self.ask(owner, name, mode);
-        let outcome = poll_once(&mut acquire);
-        assert!(outcome.is_pending(), "did not wait: {outcome:?}");
-        acquire
-    }
-
-    #[track_caller]
-    fn refused(&self, owner: OwnerId, name: &str, mode: Mode) -> Error {
-        match poll_once(&mut self.ask(owner, name, mode)) {
-            Poll::Ready(Err(error)) => {
-                assert_eq!(error.kind(), ErrorKind::Deadlock, "{error}");
-                error
-            }
-            other => panic!("not refused: {other:?}"),
-        }
-    }
-
-    fn assert_clean(&self) {
-        let graph = self.backend.graph();
-        assert_eq!((graph.waiting(), graph.held()), (0, 0));
-        assert!(self.memory.is_idle());
-    }
-}
-
-fn owners<const N: usize>() -> [OwnerId; N] {
-    std::array::from_fn(|_| OwnerId::new())
-}
-
-fn permits(count: u32, of: u32) -> Mode {
-    Mode::permits(count, of).unwrap()
-}
-
-const X: Mode = Mode::Exclusive;
-const S: Mode = Mode::Shared;
+use lock_core::wrap::WaitGraph;
+use lock_core::{AcquireOptions, LockBackend, OwnerId, Wait};
 
 #[test]
 fn an_owner_that_waits_for_itself_is_refused() {
@@ -238,101 +162,6 @@ fn cycles_across_two_backends_are_found_with_one_graph() {
     let _b = two.hold(b, "k", X);
     let _waits = one.wait(b, "k", X);
     assert_eq!(two.refused(a, "k", X).cycle().len(), 2);
-}
-
-#[test]
-fn of_owners_that_close_a_cycle_at_once_one_is_refused() {
-    for round in 0..300 {
-        let n = 2 + round % 7;
-        let world = World::new();
-        let (barrier, victims) = (Barrier::new(n), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for i in 0..n {
-                let (world, barrier, victims) = (&world, &barrier, &victims);
-                scope.spawn(move || {
-                    let owner = OwnerId::new();
-                    let guard = world.hold(owner, &format!("k{i}"), X);
-                    barrier.wait();
-                    let next = world.ask(owner, &format!("k{}", (i + 1) % n), X);
-                    match next.wait() {
-                        Ok(next) => drop((next, guard)),
-                        Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::Deadlock);
-                            assert_eq!(error.cycle().len(), n);
-                            victims.fetch_add(1, Ordering::SeqCst);
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(victims.into_inner(), 1);
-        world.assert_clean();
-    }
-}
-
-/// Eight owners take keys in order, in random modes: 10^5 acquisitions, no report.
-#[test]
-fn ordered_acquisitions_are_never_refused() {
-    const OWNERS: u64 = 8;
-    const KEYS: u64 = 24;
-    const EACH: usize = 12_500;
-    let world = World::new();
-    let refused = AtomicUsize::new(0);
-    let waited = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for seed in 0..OWNERS {
-            let (world, refused, waited) = (&world, &refused, &waited);
-            scope.spawn(move || {
-                let owner = OwnerId::new();
-                let mut random = Random(seed + 1);
-                let mut acquired = 0;
-                while acquired < EACH {
-                    let mut guards = Vec::new();
-                    let mut at = random.below(KEYS / 2);
-                    while at < KEYS && guards.len() < 5 {
-                        // Each fourth key is one of permits; the others mix shared and exclusive.
-                        let mode = match (at % 4, random.below(3)) {
-                            (0, count) => permits(count as u32 + 1, 3),
-                            (_, 0) => X,
-                            _ => S,
-                        };
-                        let mut acquire = world.ask(owner, &format!("k{at:02}"), mode);
-                        let outcome = match poll_once(&mut acquire) {
-                            Poll::Ready(outcome) => outcome,
-                            Poll::Pending => {
-                                waited.fetch_add(1, Ordering::Relaxed);
-                                acquire.wait()
-                            }
-                        };
-                        match outcome {
-                            Ok(guard) => guards.push(guard),
-                            Err(_) => {
-                                refused.fetch_add(1, Ordering::Relaxed);
-                            }
-                        }
-                        acquired += 1;
-                        at += 1 + random.below(6);
-                        std::thread::yield_now();
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(refused.into_inner(), 0);
-    assert!(waited.into_inner() > 1000, "hardly anyone had to wait");
-    world.assert_clean();
-}
-
-/// A small generator (xorshift), so that a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % bound
-    }
 }
 
 #[test]

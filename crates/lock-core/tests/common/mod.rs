@@ -5,6 +5,8 @@
     reason = "each test binary uses a part of it, and a test fails by panicking"
 )]
 
+pub(crate) mod world;
+
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

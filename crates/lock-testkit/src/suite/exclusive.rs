@@ -275,9 +275,12 @@ async fn no_wake_up_is_lost_between_a_failed_try_and_the_queue(context: &Context
         for lock in &locks {
             let guard = locks[0].acquire().await?;
             let waiting = tokio::spawn(lock.acquire());
-            // The release meets the waiter at every stage of its way into the queue.
+            // The release meets the waiter at every stage of its way into the queue, and in it.
             for _ in 0..round % 10 {
                 tokio::task::yield_now().await;
+            }
+            if round % 10 == 9 {
+                context.waiters(lock, 1).await?;
             }
             guard.release().await?;
             let granted = context

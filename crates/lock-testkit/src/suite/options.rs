@@ -310,7 +310,7 @@ async fn breaking_is_refused_where_it_is_not_declared(context: &Context) -> Outc
     Ok(())
 }
 
-/// Uses the lock from inside its own wake-up.
+/// Uses the lock from inside its own wake-up. Never blocks: it may run on the thread that does I/O.
 struct Meddler {
     lock: Lock,
     woken: AtomicUsize,
@@ -319,12 +319,13 @@ struct Meddler {
 
 impl Wake for Meddler {
     fn wake(self: Arc<Self>) {
-        let outcome = self.lock.try_acquire().wait().map(drop);
-        let other = self.lock.try_acquire_for(Duration::ZERO).wait().map(drop);
-        if let Err(error) = outcome.and(other) {
+        let mut acquire = self.lock.acquire();
+        if let Some(Err(error)) = acquire.try_take() {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             *failed = Some(error.to_string());
         }
+        // Held or queued, it is given up here.
+        drop(acquire);
         self.woken.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -7,6 +7,7 @@ mod crash;
 mod exclusive;
 mod fencing;
 mod hygiene;
+mod inspect;
 mod lease;
 mod names;
 mod options;
@@ -32,6 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
         fencing::cases(),
         composite::cases(),
         options::cases(),
+        inspect::cases(),
         wrapped::cases(),
         hygiene::cases(),
     ]

@@ -54,7 +54,7 @@ impl Kit for NetworkKit {
             Fault::RestartEmpty => self.server.restart(Keep::Nothing),
             Fault::Stall => self.server.hang(),
             Fault::Resume => self.server.heal(),
-            other => unreachable!("no such fault is known here: {other}"),
+            _ => unreachable!("the suite has a fault that this kit does not know"),
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub(super) enum Purpose {
     Release {
         key: LockKey,
         attempt: OwnerToken,
+        /// An earlier one may have been carried out unheard.
+        again: bool,
         listener: Listener<Released>,
     },
     Alter {

@@ -148,6 +148,7 @@ impl Driver {
                 self.call(Purpose::Release {
                     key,
                     attempt,
+                    again: false,
                     listener,
                 });
             }

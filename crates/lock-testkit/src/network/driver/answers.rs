@@ -3,12 +3,12 @@
 use lock_core::clock::Instant;
 use lock_core::{
     Change, Error, ErrorKind, Grant, LeaseTerms, LockKey, LossReason, Mode, OwnerToken, Released,
-    Renewal, Renewed, Validity,
+    Renewal, Renewed, Validity, runtime,
 };
 
 use super::{Driver, HEED, Link};
 use crate::network::backend::NAME;
-use crate::network::calls::{Purpose, unavailable};
+use crate::network::calls::{Purpose, indeterminate, unavailable};
 use crate::network::plant::Plant;
 use crate::network::pledges::Held;
 use crate::network::server::Down;
@@ -54,13 +54,15 @@ impl Driver {
                     let _ = listener.send(Ok(outcomes));
                 }
             }
-            Purpose::Release { listener, .. } => {
-                let released = if matches!(answer, Answer::Released(true)) {
-                    Released::Released
-                } else {
-                    Released::AlreadyLost
+            Purpose::Release {
+                again, listener, ..
+            } => {
+                let outcome = match answer {
+                    Answer::Released(true) => Ok(Released::Released),
+                    _ if again => Err(indeterminate("the release")),
+                    _ => Ok(Released::AlreadyLost),
                 };
-                let _ = listener.send(Ok(released));
+                let _ = listener.send(outcome);
             }
             Purpose::Alter {
                 key,
@@ -163,8 +165,9 @@ impl Driver {
             return;
         };
         let grant = self.take_hold(key, attempt, sent, granted);
+        // The waker is the caller's, so it runs apart: one that blocks must not hold up the leases.
         // If nobody listens any more, the attempt waits here to be asked for again or abandoned.
-        let _ = pending.listener.send(Ok(Some(grant)));
+        runtime::handle().spawn_blocking(move || pending.listener.send(Ok(Some(grant))));
     }
 
     fn take_hold(

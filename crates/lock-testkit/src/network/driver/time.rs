@@ -72,11 +72,26 @@ impl Driver {
             Purpose::Release {
                 key,
                 attempt,
+                again,
+                listener,
+            } if in_time => {
+                let again = again || sent;
+                let purpose = Purpose::Release {
+                    key,
+                    attempt,
+                    again,
+                    listener,
+                };
+                self.call_since(call.since, purpose);
+            }
+            Purpose::Release {
+                key,
+                attempt,
+                again,
                 listener,
             } => {
-                // Not sent again: its second answer would not say whether the first was in time.
                 self.pledges.abandon(key, attempt);
-                let error = if sent {
+                let error = if sent || again {
                     indeterminate("the release")
                 } else {
                     unavailable("the release")

@@ -1,8 +1,10 @@
 //! The server: a store behind connections that can fail in every way.
 
+mod run;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lock_core::clock::Instant;
@@ -69,6 +71,8 @@ struct State {
     connections: u64,
     /// Where to push to: the connections that are open.
     open: HashMap<u64, (ClientId, mpsc::UnboundedSender<Down>)>,
+    /// When connections were cut: what is sent over one afterwards goes nowhere.
+    cut: HashMap<u64, Instant>,
     /// The connection of each client that said hello last; older ones are not heard.
     newest: HashMap<ClientId, u64>,
     /// Raised by a restart: connections of an earlier run are dead.
@@ -137,6 +141,7 @@ impl Server {
                 clients: 0,
                 connections: 0,
                 open: HashMap::new(),
+                cut: HashMap::new(),
                 newest: HashMap::new(),
                 run: 0,
                 hangs: false,
@@ -149,7 +154,7 @@ impl Server {
             changed: Notify::new(),
             resumed: Notify::new(),
         });
-        runtime::handle().spawn(tick(Arc::downgrade(&shared)));
+        runtime::handle().spawn(run::tick(Arc::downgrade(&shared)));
         Self { shared }
     }
 
@@ -215,12 +220,12 @@ impl Server {
 
     /// Closes the connections of a client. It may come back.
     pub fn kill_connection(&self, client: ClientId) {
-        self.state().open.retain(|_, (of, _)| *of != client);
+        self.state().cut(|of| of == client);
     }
 
     /// Closes the connections of all clients. They may come back.
     pub fn kill_connections(&self) {
-        self.state().open.clear();
+        self.state().cut(|_| true);
     }
 
     /// Stops and starts the server: every connection is closed, and data is kept or gone.
@@ -229,6 +234,7 @@ impl Server {
         state.run += 1;
         state.open.clear();
         state.newest.clear();
+        state.cut.clear();
         state.held.clear();
         if keep == Keep::Nothing {
             state.store.wipe();
@@ -318,212 +324,12 @@ impl Server {
         };
         state.open.insert(connection, (client, replies));
         drop(state);
-        runtime::handle().spawn(serve(Arc::downgrade(&self.shared), line, requests));
+        runtime::handle().spawn(run::serve(Arc::downgrade(&self.shared), line, requests));
         Connection { up, down }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
-    }
-}
-
-/// Reads one connection until its client closes it.
-async fn serve(
-    shared: Weak<Shared>,
-    line: Line,
-    mut requests: mpsc::UnboundedReceiver<(Instant, u64, Ask)>,
-) {
-    while let Some((sent, id, ask)) = requests.recv().await {
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let latency = shared.state().latency.0;
-        let arrival = sent + latency;
-        if !latency.is_zero() {
-            tokio::time::sleep(arrival.remaining()).await;
-        }
-        shared.answers().await;
-        shared.route(
-            line.client,
-            Leg::Request,
-            ask.kind(),
-            Parcel::Up { line, id, ask },
-        );
-    }
-    if let Some(shared) = shared.upgrade() {
-        shared.state().open.remove(&line.connection);
-    }
-}
-
-/// Lets leases and offers end on time.
-async fn tick(shared: Weak<Shared>) {
-    loop {
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        shared.answers().await;
-        let next = {
-            let mut state = shared.state();
-            let next = state.store.expire_due();
-            state.push_all(&shared);
-            next
-        };
-        // A look now and then, so that a server that was dropped does not stay for its ticker.
-        let pause = next.map_or(MOST, |next| next.remaining().min(MOST));
-        let _ = tokio::time::timeout(pause, shared.changed.notified()).await;
-    }
-}
-
-const MOST: Duration = Duration::from_secs(1);
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits while the server hangs.
-    async fn answers(&self) {
-        loop {
-            let resumed = self.resumed.notified();
-            if !self.state().hangs {
-                return;
-            }
-            resumed.await;
-        }
-    }
-
-    /// Takes a message on its way, through what stands in it.
-    fn route(self: &Arc<Self>, client: ClientId, leg: Leg, kind: Kind, parcel: Parcel) {
-        let fate = {
-            let mut state = self.state();
-            if state.partitioned.contains(&client) {
-                return;
-            }
-            let fate = state.faults.fate(client, leg, kind);
-            if fate == Some(Fate::Held) {
-                state.held.push(parcel);
-                return;
-            }
-            fate
-        };
-        match fate {
-            None | Some(Fate::Held) => self.deliver(parcel),
-            Some(Fate::Lost) => {}
-            Some(Fate::Late(by)) => self.deliver_after(by, parcel),
-            Some(Fate::Doubled) => {
-                self.deliver(parcel.copy());
-                self.deliver(parcel);
-            }
-        }
-    }
-
-    fn deliver_after(self: &Arc<Self>, pause: Duration, parcel: Parcel) {
-        let shared = Arc::downgrade(self);
-        runtime::handle().spawn(async move {
-            tokio::time::sleep(pause).await;
-            if let Some(shared) = shared.upgrade() {
-                shared.deliver(parcel);
-            }
-        });
-    }
-
-    fn deliver(self: &Arc<Self>, parcel: Parcel) {
-        match parcel {
-            Parcel::Up { line, id, ask } => self.take(line, id, ask),
-            Parcel::Down { connection, down } => {
-                if let Some((_, client)) = self.state().open.get(&connection) {
-                    let _ = client.send(down);
-                }
-            }
-        }
-    }
-
-    /// Carries a request out and answers it.
-    fn take(self: &Arc<Self>, line: Line, id: u64, ask: Ask) {
-        let kind = ask.kind();
-        let mut state = self.state();
-        if state.run != line.run {
-            return;
-        }
-        let newest = state.newest.get(&line.client).copied().unwrap_or_default();
-        if kind == Kind::Hello {
-            state
-                .newest
-                .insert(line.client, newest.max(line.connection));
-        } else if newest != line.connection && self.config.plant != Some(Plant::OldConnectionHeard)
-        {
-            return;
-        }
-        *state.counts.entry((line.client, kind)).or_default() += 1;
-        let answer = state.store.answer(line.client, ask);
-        state.push_all(self);
-        let latency = state.latency.1;
-        drop(state);
-        let down = Down::Answer { id, answer };
-        let parcel = Parcel::Down {
-            connection: line.connection,
-            down,
-        };
-        self.send_down(line.client, Leg::Reply, kind, latency, parcel);
-        self.changed.notify_one();
-    }
-
-    /// Messages with one latency keep their order: timers of one length fire in turn.
-    fn send_down(
-        self: &Arc<Self>,
-        client: ClientId,
-        leg: Leg,
-        kind: Kind,
-        latency: Duration,
-        parcel: Parcel,
-    ) {
-        if latency.is_zero() {
-            self.route(client, leg, kind, parcel);
-            return;
-        }
-        let shared = Arc::downgrade(self);
-        runtime::handle().spawn(async move {
-            tokio::time::sleep(latency).await;
-            if let Some(shared) = shared.upgrade() {
-                shared.route(client, leg, kind, parcel);
-            }
-        });
-    }
-}
-
-impl State {
-    /// Sends what the store wants to be pushed, once the caller has left the lock.
-    fn push_all(&mut self, shared: &Arc<Shared>) {
-        for (client, push) in self.store.take_pushes() {
-            let Some(connection) = self.newest.get(&client).copied() else {
-                continue;
-            };
-            let (kind, latency) = (push.kind(), self.latency.1);
-            let parcel = Parcel::Down {
-                connection,
-                down: Down::Push(push),
-            };
-            let shared = Arc::clone(shared);
-            runtime::handle().spawn(async move {
-                shared.send_down(client, Leg::Push, kind, latency, parcel);
-            });
-        }
-    }
-}
-
-impl Parcel {
-    fn copy(&self) -> Self {
-        match self {
-            Self::Up { line, id, ask } => Self::Up {
-                line: *line,
-                id: *id,
-                ask: ask.clone(),
-            },
-            Self::Down { connection, down } => Self::Down {
-                connection: *connection,
-                down: down.clone(),
-            },
-        }
     }
 }
 

@@ -94,6 +94,7 @@ impl CrossDeadlock {
 async fn watch(inner: Arc<dyn LockBackend>, waits: Weak<Waits>) {
     let mut seen = BTreeSet::new();
     loop {
+        // sleep: between two looks at the store
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(waits) = waits.upgrade() else {
             return;

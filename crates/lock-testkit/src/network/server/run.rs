@@ -28,6 +28,7 @@ pub(super) async fn serve(
         let latency = shared.state().latency.0;
         let arrival = sent + latency;
         if !latency.is_zero() {
+            // sleep: the latency of the line
             tokio::time::sleep(arrival.remaining()).await;
         }
         shared.answers().await;
@@ -110,6 +111,7 @@ impl Shared {
     fn deliver_after(self: &Arc<Self>, pause: Duration, parcel: Parcel) {
         let shared = Arc::downgrade(self);
         runtime::handle().spawn(async move {
+            // sleep: how late the message is
             tokio::time::sleep(pause).await;
             if let Some(shared) = shared.upgrade() {
                 shared.deliver(parcel);
@@ -173,6 +175,7 @@ impl Shared {
         }
         let shared = Arc::downgrade(self);
         runtime::handle().spawn(async move {
+            // sleep: the latency of the line
             tokio::time::sleep(latency).await;
             if let Some(shared) = shared.upgrade() {
                 shared.route(client, leg, kind, parcel);

@@ -194,6 +194,9 @@ fn the_environment_is_read_only_when_asked_and_wins() {
         jail.set_env("LOCK_POOL", "threads");
         jail.set_env("LOCK_ACQUIRE__WAIT_LIMIT", "5s");
         jail.set_env("LOCK_CONFIG", "locks.toml");
+        // What `lockctl run` tells its command is no setting.
+        jail.set_env("LOCK_KEY", "nightly");
+        jail.set_env("LOCK_FENCING_TOKEN", "4096");
         let config = Config::from_file("locks.toml").unwrap();
         assert_eq!(config.pool, Some(Pool::Solo));
         assert_eq!(config.acquire.wait_limit, None);

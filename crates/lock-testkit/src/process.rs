@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::{Failure, Kit, Outcome};
 
 /// Set for a second process: the spec of the store to open.
-const ROLE: &str = "LOCK_TESTKIT_SECOND_PROCESS";
+const ROLE: &str = "LOCKTEST_SECOND_PROCESS";
 
 /// A second process that holds and waits for locks of the same store. Killed and reaped on drop.
 ///

@@ -28,7 +28,7 @@ const LAZY_DESCRIPTORS: usize = 8;
 ///
 /// Call it from the `main` of a test with `harness = false`; it takes the arguments of the standard
 /// test harness. The same program serves as the second process of a trial. Cases that do not apply
-/// are listed as ignored, with the reason. With `LOCK_TESTKIT_REPORT=<directory>` in the environment
+/// are listed as ignored, with the reason. With `LOCKTEST_REPORT=<directory>` in the environment
 /// the outcomes are also written to `<directory>/<backend>.json`.
 ///
 /// # Blocking
@@ -86,7 +86,7 @@ fn run(kit: Arc<dyn Kit>, arguments: &Arguments) -> Outcome<ExitCode> {
             }
         }
     }
-    if let Some(directory) = std::env::var_os("LOCK_TESTKIT_REPORT") {
+    if let Some(directory) = std::env::var_os("LOCKTEST_REPORT") {
         report.write(&PathBuf::from(directory), kit.name())?;
     }
     ensure!(

@@ -54,10 +54,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How long a stress run takes: `LOCK_STRESS_SECONDS`, else 2 s.
+/// How long a stress run takes: `LOCKTEST_SECONDS`, else 2 s.
 #[must_use]
 pub fn duration() -> Duration {
-    let seconds = std::env::var("LOCK_STRESS_SECONDS");
+    let seconds = std::env::var("LOCKTEST_SECONDS");
     Duration::from_secs(seconds.ok().and_then(|text| text.parse().ok()).unwrap_or(2))
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// Tells the suites into which directory they write `<backend>.json`.
-pub(super) const REPORT_VARIABLE: &str = "LOCK_TESTKIT_REPORT";
+pub(super) const REPORT_VARIABLE: &str = "LOCKTEST_REPORT";
 
 /// The fewest cases that must run for each backend, so that a suite that shrinks by accident
 /// (a capability no longer declared, a module no longer listed) fails. Raise it as the suite grows.

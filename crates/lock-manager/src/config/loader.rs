@@ -16,8 +16,9 @@ use crate::nearest::did_you_mean;
 pub(super) const ENV_PREFIX: &str = "LOCK_";
 pub(super) const ENV_SEPARATOR: &str = "__";
 
-/// Variables that tell programs where the configuration is, and so are not part of it.
-const ENV_IGNORED: [&str; 2] = ["config", "profile"];
+/// Variables that are not settings: where the configuration is, and what `lockctl run` tells the
+/// command that it runs.
+const ENV_IGNORED: [&str; 6] = ["config", "profile", "key", "mode", "slot", "fencing_token"];
 
 /// Reads a [`Config`] from files, in a profile, with or without environment variables.
 ///
@@ -53,7 +54,8 @@ impl ConfigLoader {
     }
 
     /// Lets environment variables replace what the files say: `LOCK_` and the setting, with `__`
-    /// between its parts. `LOCK_CONFIG` and `LOCK_PROFILE` are left to programs.
+    /// between its parts. `LOCK_CONFIG` and `LOCK_PROFILE` are left to programs, and what `lockctl run`
+    /// tells its command is passed over.
     pub fn with_env(mut self) -> Self {
         self.env = true;
         self

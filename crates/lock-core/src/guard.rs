@@ -224,8 +224,16 @@ impl LockGuard {
         if self.defer_release() {
             return Step::Ready(Ok(Released::Released));
         }
+        let was_lost = self.loss().is_some();
         let shared = self.shared();
-        shared.backend.release(&shared.key, &self.grant)
+        // A loss that this guard has told of stays one, also when the backend has yet to hear of it.
+        shared
+            .backend
+            .release(&shared.key, &self.grant)
+            .map(move |outcome| match outcome {
+                Ok(Released::Released) if was_lost => Ok(Released::AlreadyLost),
+                outcome => outcome,
+            })
     }
 
     fn settle_release(&mut self, outcome: Result<Released>) -> Result<Released> {

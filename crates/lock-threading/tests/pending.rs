@@ -172,3 +172,17 @@ fn a_closed_backend_wakes_its_waiters_with_the_reason() {
     assert_eq!(lock.acquire().wait().unwrap_err().kind(), ErrorKind::Closed);
     assert!(holder.is_held());
 }
+
+#[test]
+fn a_loss_that_was_told_is_not_taken_back_by_the_release() {
+    let options = AcquireOptions::new().max_hold(Duration::from_millis(1));
+    for _ in 0..200 {
+        let guard = lock().acquire_with(&options).wait().unwrap();
+        while guard.is_held() {
+            std::hint::spin_loop();
+        }
+        // The timer signals the loss first and ends the attempt next; this comes in between.
+        let released = guard.release_blocking().unwrap();
+        assert_eq!(released, lock_core::Released::AlreadyLost);
+    }
+}

@@ -126,6 +126,15 @@ pub(crate) struct HoldLimits {
     pub(crate) at_least: Option<std::time::Duration>,
 }
 
+impl HoldLimits {
+    pub(crate) fn of(options: &AcquireOptions) -> Self {
+        Self {
+            max_hold: options.max_hold,
+            at_least: options.hold_at_least,
+        }
+    }
+}
+
 enum State {
     /// Not asked yet; or the options were refused.
     New(Result<Request>),
@@ -144,10 +153,7 @@ impl Attempt {
         request: Result<Request>,
         options: &AcquireOptions,
     ) -> Self {
-        let limits = HoldLimits {
-            max_hold: options.max_hold,
-            at_least: options.hold_at_least,
-        };
+        let limits = HoldLimits::of(options);
         Self {
             shared,
             generation: fork::generation(),

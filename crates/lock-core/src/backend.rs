@@ -78,7 +78,9 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
     /// For the whole batch, when it is unknown which leases were renewed.
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<Renewed>>;
 
-    /// Takes several keys in one atomic step, all or nothing; `Ok(None)` means contended.
+    /// Takes several keys in one atomic step, all or nothing; `Ok(None)` means that one of them is
+    /// contended. Asked with [`Wait::Now`](crate::Wait::Now) only: whoever has to wait takes the
+    /// keys one by one, in order.
     ///
     /// # Errors
     /// `Unsupported` where [`Capabilities::acquire_many`] is false; the caller then takes the keys

@@ -79,6 +79,10 @@ impl Lock {
         }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// What is protected.
     pub fn key(&self) -> &LockKey {
         &self.shared.key

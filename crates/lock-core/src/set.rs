@@ -1,5 +1,7 @@
 //! Several locks at once, all or nothing.
 
+mod together;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -9,7 +11,8 @@ use crate::{AcquireOptions, Lock, LockGuard, LossReason, Lost, Released, Result}
 ///
 /// Duplicates count once. Locks are taken in one order, whatever order they are named in, so sets
 /// that overlap cannot deadlock each other; the wait limit covers the whole set. When one cannot be
-/// had, those taken are given back in reverse.
+/// had, those taken are given back in reverse. Locks of one backend that can take
+/// [several in one step](crate::Capabilities::acquire_many) are, when nobody is in the way.
 ///
 /// # Errors
 /// That of the first lock that could not be had; `Timeout` when the shared wait limit passes.
@@ -20,11 +23,15 @@ use crate::{AcquireOptions, Lock, LockGuard, LossReason, Lost, Released, Result}
 /// Threads without a runtime pass it to [`block_on`](crate::block_on).
 pub async fn acquire_all(locks: &[Lock], options: &AcquireOptions) -> Result<GuardSet> {
     let options = options.clone().with_fixed_deadline();
+    let locks = in_order(locks);
+    if let Some(set) = together::acquire(&locks, &options).await? {
+        return Ok(set);
+    }
     // Filled as we go, so that an error or a dropped future gives back what is there.
     let mut set = GuardSet {
         guards: Vec::with_capacity(locks.len()),
     };
-    for lock in in_order(locks) {
+    for lock in locks {
         set.guards.push(lock.acquire_with(&options).await?);
     }
     Ok(set)

@@ -6,5 +6,6 @@ mod network {
     pub(crate) mod leases;
     pub(crate) mod locks;
     pub(crate) mod plants;
+    pub(crate) mod sets;
     pub(crate) mod setup;
 }

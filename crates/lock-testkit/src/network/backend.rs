@@ -1,7 +1,6 @@
 //! The backend: callers exchange messages with one driver, which owns the connection.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use lock_core::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Driver;
+use super::pledges::DebtCount;
 use super::server::Server;
 use super::wire::ClientId;
 
@@ -63,7 +63,7 @@ struct Shared {
     server: Server,
     config: NetworkConfig,
     client: ClientId,
-    debts: Arc<AtomicUsize>,
+    debts: Arc<DebtCount>,
     line: ForkLocal<Line>,
 }
 
@@ -150,7 +150,7 @@ impl NetworkBackend {
     /// How many abandoned attempts the server has not confirmed yet.
     #[must_use]
     pub fn debts(&self) -> usize {
-        self.shared.debts.load(Atomic::Acquire)
+        self.shared.debts.get()
     }
 
     /// A step that gives the driver a command when it is first polled.
@@ -256,6 +256,7 @@ impl LockBackend for NetworkBackend {
         // A process that never used its line has nothing to abandon; a forked child must not.
         if let Some(line) = self.shared.line.get() {
             let key = key.clone();
+            self.shared.debts.abandoned();
             line.send(Command::Abandon { key, attempt });
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// An acquire or a claim; the attempt itself says when it is sent again.
-    Attempt(OwnerToken),
+    Attempt(LockKey, OwnerToken),
     /// A cancel; the debt says when it is sent again.
     Cancel(OwnerToken),
     Renew {

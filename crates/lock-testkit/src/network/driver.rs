@@ -4,7 +4,6 @@ mod answers;
 mod time;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use lock_core::clock::Instant;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use super::backend::{Command, Listener, NAME, NetworkConfig};
 use super::calls::{Calls, Purpose};
 use super::plant::Plant;
-use super::pledges::{Pending, Pledges};
+use super::pledges::{DebtCount, Pending, Pledges};
 use super::server::{Connection, Down, Server};
 use super::wire::{Application, Ask, ClientId};
 
@@ -34,6 +33,7 @@ pub(super) struct Driver {
     heard: Instant,
     calls: Calls,
     pledges: Pledges,
+    debts: Arc<DebtCount>,
     process: ProcessRecord,
     closed: bool,
     /// Who waits for the debts to be paid, until when.
@@ -55,7 +55,7 @@ impl Driver {
         client: ClientId,
         config: NetworkConfig,
         commands: mpsc::UnboundedReceiver<Command>,
-        debts: Arc<AtomicUsize>,
+        debts: Arc<DebtCount>,
     ) -> Self {
         Self {
             server,
@@ -65,7 +65,8 @@ impl Driver {
             link: Link::Down,
             heard: Instant::now(),
             calls: Calls::default(),
-            pledges: Pledges::counted_in(debts),
+            pledges: Pledges::counted_in(Arc::clone(&debts)),
+            debts,
             process: ProcessRecord::current(),
             closed: false,
             closing: Vec::new(),
@@ -138,7 +139,10 @@ impl Driver {
                 request,
                 listener,
             } => self.acquire(key, request, listener),
-            Command::Abandon { key, attempt } => self.abandon(key, attempt),
+            Command::Abandon { key, attempt } => {
+                self.abandon(key, attempt);
+                self.debts.heard();
+            }
             Command::Release {
                 key,
                 attempt,
@@ -203,11 +207,8 @@ impl Driver {
             let _ = listener.send(Err(Error::closed(NAME)));
             return;
         }
-        if self.pledges.was_abandoned(attempt) {
-            let ended = Error::new(
-                ErrorKind::Closed,
-                "this attempt was abandoned; start a new one",
-            );
+        if self.pledges.has_ended(attempt) {
+            let ended = Error::new(ErrorKind::Closed, "this attempt is over; start a new one");
             let _ = listener.send(Err(ended.with_backend(NAME)));
             return;
         }
@@ -246,7 +247,8 @@ impl Driver {
             application: Box::new(self.application(request, ttl)),
             may_queue: request.wait != Wait::Now,
         };
-        self.send(Purpose::Attempt(request.attempt), ask, HEED);
+        let purpose = Purpose::Attempt(key.clone(), request.attempt);
+        self.send(purpose, ask, HEED);
     }
 
     fn application(&self, request: &Request, ttl: Duration) -> Application {
@@ -330,7 +332,7 @@ impl Driver {
     /// Sends a request, or keeps it until there is a connection. It was first asked for at `since`.
     fn call_since(&mut self, since: Instant, purpose: Purpose) {
         let (ask, wait) = match &purpose {
-            Purpose::Attempt(_) | Purpose::Cancel(_) => return,
+            Purpose::Attempt(..) | Purpose::Cancel(_) => return,
             Purpose::Renew { batch, .. } => {
                 let shortest = batch.iter().map(|renewal| renewal.ttl).min();
                 let wait = shortest.unwrap_or(self.config.ttl) / 6;

@@ -18,8 +18,7 @@ pub(super) struct Pledges {
     pub(super) held: HashMap<OwnerToken, Held>,
     debts: HashMap<OwnerToken, Debt>,
     ended: Ended,
-    /// How many debts there are, for whoever asks from outside.
-    count: Arc<AtomicUsize>,
+    count: Arc<DebtCount>,
 }
 
 /// An attempt without an answer for good.
@@ -55,7 +54,7 @@ struct Debt {
 }
 
 impl Pledges {
-    pub(super) fn counted_in(count: Arc<AtomicUsize>) -> Self {
+    pub(super) fn counted_in(count: Arc<DebtCount>) -> Self {
         Self {
             count,
             ..Self::default()
@@ -77,7 +76,13 @@ impl Pledges {
         self.recount();
     }
 
-    pub(super) fn was_abandoned(&self, attempt: OwnerToken) -> bool {
+    /// Remembers that an attempt is over, so that nothing of it is heeded.
+    pub(super) fn end(&mut self, attempt: OwnerToken) {
+        self.ended.insert(attempt);
+    }
+
+    /// Whether an attempt is over for this client.
+    pub(super) fn has_ended(&self, attempt: OwnerToken) -> bool {
         self.ended.seen.contains(&attempt)
     }
 
@@ -116,11 +121,36 @@ impl Pledges {
     }
 
     fn recount(&self) {
-        self.count.store(self.debts.len(), Ordering::Release);
+        self.count.unpaid.store(self.debts.len(), Ordering::Release);
     }
 }
 
-/// The attempts abandoned last: asking under one of them again must not be granted.
+/// How many abandoned attempts there are, for whoever asks from outside.
+#[derive(Debug, Default)]
+pub(super) struct DebtCount {
+    /// Abandoned, but the driver has not heard of it.
+    unheard: AtomicUsize,
+    unpaid: AtomicUsize,
+}
+
+impl DebtCount {
+    pub(super) fn abandoned(&self) {
+        self.unheard.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// To be called once the debts have been counted anew.
+    pub(super) fn heard(&self) {
+        self.unheard.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn get(&self) -> usize {
+        // In this order, so that a debt on its way from one count to the other is seen.
+        let unheard = self.unheard.load(Ordering::Acquire);
+        unheard + self.unpaid.load(Ordering::Acquire)
+    }
+}
+
+/// The attempts that ended last: asking under one of them again must not be granted.
 #[derive(Debug, Default)]
 struct Ended {
     seen: HashSet<OwnerToken>,

@@ -14,6 +14,8 @@ use super::setup::{Client, Verdict, ensure, eventually, granted, key, nothing_le
 enum Point {
     Unpolled,
     RequestUnderWay,
+    /// It arrives when the server has confirmed the cancel.
+    RequestOvertaken,
     ReplyUnderWay,
     ReplyLost,
     Queued,
@@ -30,9 +32,10 @@ enum Point {
 
 use Point::*;
 
-const POINTS: [Point; 14] = [
+const POINTS: [Point; 15] = [
     Unpolled,
     RequestUnderWay,
+    RequestOvertaken,
     ReplyUnderWay,
     ReplyLost,
     Queued,
@@ -76,7 +79,12 @@ pub(crate) async fn a_drop_anywhere_leaves_nothing(plant: Option<Plant>) -> Verd
 
 async fn drop_at(plant: Option<Plant>, point: Point, trouble: Trouble) -> Verdict {
     let (server, key) = (server(plant), key("a"));
-    let (other, client) = (Client::new(&server), Client::new(&server));
+    // Asking again would be granted what is to be claimed.
+    let client = match point {
+        ClaimUnderWay | ClaimReplyUnderWay => Client::patient(&server),
+        _ => Client::new(&server),
+    };
+    let other = Client::new(&server);
     let id = client.id();
     let wants_contention = matches!(
         point,
@@ -88,8 +96,11 @@ async fn drop_at(plant: Option<Plant>, point: Point, trouble: Trouble) -> Verdic
         None
     };
     match point {
-        RequestUnderWay => server.next(id, Leg::Request, Kind::Acquire, Fate::Held, 1),
-        ReplyUnderWay => server.next(id, Leg::Reply, Kind::Acquire, Fate::Held, 1),
+        RequestUnderWay | RequestOvertaken => {
+            server.next(id, Leg::Request, Kind::Acquire, Fate::Held, 1);
+        }
+        // Held at first, or the first poll might be answered.
+        ReplyUnderWay | GrantNotTaken => server.next(id, Leg::Reply, Kind::Acquire, Fate::Held, 1),
         ReplyLost => server.next(id, Leg::Reply, Kind::Acquire, Fate::Lost, 1),
         OfferUnderWay => server.next(id, Leg::Push, Kind::Offer, Fate::Held, 1),
         ClaimUnderWay => server.next(id, Leg::Request, Kind::Claim, Fate::Held, 1),
@@ -113,6 +124,13 @@ async fn drop_at(plant: Option<Plant>, point: Point, trouble: Trouble) -> Verdic
             let acquire = client.lock(&key).acquire();
             drop_acquire(&server, &client, point, acquire, held, trouble).await?;
         }
+    }
+    if point != Unpolled {
+        // Or the trouble would be over before the driver has come to it.
+        eventually("the trouble comes", || server.faults_outstanding() == 0).await?;
+    }
+    if point == RequestOvertaken {
+        eventually("the cancel is confirmed", || client.network.debts() == 0).await?;
     }
     server.let_go();
     server.heal();
@@ -142,10 +160,14 @@ async fn drop_acquire(
             drop(held);
             eventually("the message is under way", || server.held_messages() == 1).await?;
         }
-        RequestUnderWay | ReplyUnderWay => {
+        RequestUnderWay | RequestOvertaken | ReplyUnderWay => {
             eventually("the message is under way", || server.held_messages() == 1).await?;
         }
-        ReplyLost | GrantNotTaken => {
+        GrantNotTaken => {
+            eventually("the message is under way", || server.held_messages() == 1).await?;
+            server.let_go();
+        }
+        ReplyLost => {
             eventually("the server granted it", || {
                 server.report(&key).holders.len() == 1
             })
@@ -186,7 +208,8 @@ async fn drop_guard(
         }
         ReleaseReplyLost => {
             eventually("it is lost", || {
-                server.faults_outstanding() <= usize::from(trouble != Trouble::None)
+                let of_cancel = matches!(trouble, Trouble::CancelLost | Trouble::CancelReplyLost);
+                server.faults_outstanding() <= usize::from(of_cancel)
             })
             .await?;
         }

@@ -40,7 +40,9 @@ impl Driver {
 
     fn answered(&mut self, number: u64, purpose: Purpose, sent: Instant, answer: Answer) {
         match purpose {
-            Purpose::Attempt(attempt) => self.attempt_answered(number, attempt, sent, answer),
+            Purpose::Attempt(key, attempt) => {
+                self.attempt_answered(number, &key, attempt, sent, answer);
+            }
             Purpose::Cancel(attempt) => {
                 self.pledges.paid(attempt);
                 self.settle_closing();
@@ -55,8 +57,12 @@ impl Driver {
                 }
             }
             Purpose::Release {
-                again, listener, ..
+                attempt,
+                again,
+                listener,
+                ..
             } => {
+                self.pledges.end(attempt);
                 let outcome = match answer {
                     Answer::Released(true) => Ok(Released::Released),
                     _ if again => Err(indeterminate("the release")),
@@ -117,6 +123,7 @@ impl Driver {
     fn attempt_answered(
         &mut self,
         number: u64,
+        key: &LockKey,
         attempt: OwnerToken,
         sent: Instant,
         answer: Answer,
@@ -129,19 +136,19 @@ impl Driver {
             return;
         }
         let Some(pending) = self.pledges.pending.get_mut(&attempt) else {
+            self.ended_answered(key, attempt, &answer);
             return;
         };
         if number < pending.heed_from {
             return;
         }
         pending.heed_from = number;
-        let key = pending.key.clone();
         match answer {
             Answer::Granted(granted) => {
                 if self.deadline(sent, granted.ttl).has_passed() {
                     self.ask_pending(attempt);
                 } else {
-                    self.grant(&key, attempt, sent, granted);
+                    self.grant(key, attempt, sent, granted);
                 }
             }
             Answer::Queued if self.server.has(Plant::NoSafetyNet) => {
@@ -156,6 +163,14 @@ impl Driver {
                         .send(refusal(other, Some(pending.request.mode)));
                 }
             }
+        }
+    }
+
+    /// An acquire that was overtaken by the end of its attempt has brought it back at the server.
+    fn ended_answered(&mut self, key: &LockKey, attempt: OwnerToken, answer: &Answer) {
+        let is_back = matches!(answer, Answer::Granted(_) | Answer::Queued);
+        if is_back && self.pledges.has_ended(attempt) {
+            self.abandon(key.clone(), attempt);
         }
     }
 
@@ -223,7 +238,8 @@ impl Driver {
             return;
         }
         pending.ask_at = Instant::now() + self.config.request_timeout;
-        self.send(Purpose::Attempt(attempt), Ask::Claim { key, attempt }, HEED);
+        let purpose = Purpose::Attempt(key.clone(), attempt);
+        self.send(purpose, Ask::Claim { key, attempt }, HEED);
     }
 
     /// An operator broke the attempt's lease, of which we may not have heard yet.

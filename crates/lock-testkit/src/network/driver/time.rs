@@ -63,7 +63,7 @@ impl Driver {
         let sent = call.sent.is_some();
         match call.purpose {
             // The attempt or the debt knows when to ask again.
-            Purpose::Attempt(_) | Purpose::Cancel(_) => {}
+            Purpose::Attempt(..) | Purpose::Cancel(_) => {}
             Purpose::Renew { listener, .. } => {
                 if let Some(listener) = listener {
                     let _ = listener.send(Err(unavailable("the renewal")));

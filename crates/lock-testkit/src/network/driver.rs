@@ -278,6 +278,12 @@ impl Driver {
         self.pay_debts();
     }
 
+    /// Whether one of the attempts of a set is over for this client.
+    fn any_ended(&self, wanted: &[(LockKey, Request)]) -> bool {
+        let mut attempts = wanted.iter().map(|(_, request)| request.attempt);
+        attempts.any(|attempt| self.pledges.has_ended(attempt))
+    }
+
     fn pay_debts(&mut self) {
         if !matches!(self.link, Link::Up(_)) {
             return;

@@ -89,6 +89,10 @@ impl Driver {
                     let _ = listener.send(refusal(answer, None));
                     return;
                 };
+                if self.any_ended(&wanted) {
+                    // Their cancels are on the way, behind the request that brought them.
+                    return;
+                }
                 let grants = wanted
                     .iter()
                     .zip(granted)

@@ -98,6 +98,8 @@ impl Driver {
                 };
                 let _ = listener.send(Err(error));
             }
+            // Given up meanwhile: asking again would bring it back.
+            Purpose::AcquireMany { wanted, .. } if self.any_ended(&wanted) => {}
             // The others say what is to be, so asking again does no harm.
             purpose if in_time => self.call_since(call.since, purpose),
             Purpose::Alter { listener, .. } => {

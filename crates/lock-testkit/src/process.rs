@@ -180,6 +180,11 @@ impl Agent {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it with `SIGKILL`, and reaps it.
     ///
     /// # Errors

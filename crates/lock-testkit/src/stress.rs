@@ -1,5 +1,6 @@
 //! Many processes and threads on few keys in all modes, and a verdict on what they did.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use lock_core::clock::Instant;
 use lock_core::{AcquireOptions, Capabilities, Lock, LockBackend, LockKey, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::history::{self, Recorder, Summary};
-use crate::process::{Act, Agent, Answer, Ask};
+use crate::history::{self, Event, Recorder, Summary, What};
+use crate::process::{Act, Agent, Answer, Ask, Pending};
 use crate::random::Random;
 use crate::{Failure, Kit, Outcome};
 
@@ -19,6 +20,8 @@ use crate::{Failure, Kit, Outcome};
 pub struct Plan {
     /// Where the keys live.
     pub namespace: String,
+    /// How many second processes take part; none does where none can join.
+    pub processes: usize,
     /// How many keys; the fewer, the more contention.
     pub keys: usize,
     /// How many threads each process has.
@@ -31,6 +34,9 @@ pub struct Plan {
     pub shared: bool,
     /// Whether permits are used.
     pub permits: bool,
+    /// How often, about, one of the processes is killed and replaced; `None`: never. Not for leases: a holder whose lease ended before it was killed is taken for one
+    /// that held until then.
+    pub kill_every: Option<Duration>,
     /// Where histories are written.
     pub directory: PathBuf,
 }
@@ -40,6 +46,8 @@ pub struct Plan {
 pub struct Verdict {
     /// How many processes took part.
     pub processes: usize,
+    /// How many of them were killed.
+    pub killed: usize,
     /// What the history amounts to; it holds no violation.
     pub summary: Summary,
 }
@@ -48,8 +56,13 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} grants to {} processes, {} of them shared or permits, at most {} at once: no violation",
-            self.summary.grants, self.processes, self.summary.together, self.summary.most_at_once
+            "{} grants to {} processes ({} killed), {} of them shared or permits, at most {} at once: \
+             no violation",
+            self.summary.grants,
+            self.processes,
+            self.killed,
+            self.summary.together,
+            self.summary.most_at_once
         )
     }
 }
@@ -61,18 +74,30 @@ pub fn duration() -> Duration {
     Duration::from_secs(seconds.ok().and_then(|text| text.parse().ok()).unwrap_or(2))
 }
 
+/// From this duration on a run is as large as the machine is expected to bear.
+const LONG: Duration = Duration::from_secs(30);
+
 impl Plan {
-    /// Three threads on four keys, in the modes that are declared, for [`duration`].
+    /// In the modes that are declared, for [`duration`]: three processes of three threads on four
+    /// keys, or, when that is half a minute or more, eight of eight on twenty.
     #[must_use]
     pub fn new(namespace: &str, capabilities: &Capabilities, directory: PathBuf) -> Self {
+        let duration = duration();
+        let (processes, threads, keys) = if duration < LONG {
+            (3, 3, 4)
+        } else {
+            (8, 8, 20)
+        };
         Self {
             namespace: namespace.to_owned(),
-            keys: 4,
-            threads: 3,
-            duration: duration(),
+            processes,
+            keys,
+            threads,
+            duration,
             seed: u64::from(std::process::id()),
             shared: capabilities.shared,
             permits: capabilities.permits,
+            kill_every: None,
             directory,
         }
     }
@@ -88,39 +113,110 @@ impl Plan {
     }
 }
 
-/// Runs the plan in `processes` second processes, or in this one where none can join, and judges it.
+/// Runs the plan in second processes, or in this one where none can join, and judges it.
 ///
 /// # Errors
 /// When an acquire fails, nothing was granted, or the history shows a violation.
 ///
 /// # Cancel safety
 /// The second processes are killed.
-pub async fn run(kit: &dyn Kit, plan: &Plan, processes: usize) -> Outcome<Verdict> {
+pub async fn run(kit: &dyn Kit, plan: &Plan) -> Outcome<Verdict> {
     if kit.spec().is_err() {
         let (backend, alone) = (kit.client()?, plan.clone());
         let run = tokio::task::spawn_blocking(move || take_part(&backend, &alone));
         run.await??;
-        return judge(plan, 1);
+        return judge(plan, 1, &[]);
     }
+    let mut crew = Crew {
+        kit,
+        plan,
+        until: Instant::now() + plan.duration,
+        started: 0,
+    };
     let mut running = Vec::new();
-    for number in 0..processes {
-        let mut part = plan.clone();
-        part.seed = plan.seed.wrapping_add(number as u64) << 8;
-        let agent = Agent::spawn(kit)?;
-        let pending = agent.ask(&Ask::on(Act::Stress(part), ""))?;
-        running.push((agent, pending));
+    for _ in 0..plan.processes {
+        running.push(crew.start()?);
     }
+    let deaths = match plan.kill_every {
+        None => Vec::new(),
+        Some(pause) => crew.kill_and_replace(&mut running, pause).await?,
+    };
     for (_agent, pending) in running {
         match pending.answer().await? {
-            Answer::Count(grants) if grants > 0 => {}
+            // One that replaced another may have come too late for any.
+            Answer::Count(grants) if grants > 0 || !deaths.is_empty() => {}
             other => return Err(Failure::new(format!("a process got nothing: {other:?}"))),
         }
     }
-    judge(plan, processes)
+    let verdict = judge(plan, crew.started, &deaths)?;
+    if plan.duration >= LONG {
+        show(&verdict);
+    }
+    Ok(verdict)
 }
 
-fn judge(plan: &Plan, processes: usize) -> Outcome<Verdict> {
-    let summary = history::check(&history::read(&plan.directory)?).map_err(|violations| {
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever waits for so long wants the figures"
+)]
+fn show(verdict: &Verdict) {
+    eprintln!("{verdict}");
+}
+
+/// Starts the processes of a run.
+struct Crew<'a> {
+    kit: &'a dyn Kit,
+    plan: &'a Plan,
+    until: Instant,
+    started: usize,
+}
+
+/// A process was killed after this moment, not before.
+struct Death {
+    process: u32,
+    at: Instant,
+}
+
+impl Crew<'_> {
+    fn start(&mut self) -> Outcome<(Agent, Pending)> {
+        let mut part = self.plan.clone();
+        part.seed = self.plan.seed.wrapping_add(self.started as u64) << 8;
+        part.duration = self.until.saturating_duration_since(Instant::now());
+        self.started += 1;
+        let agent = Agent::spawn(self.kit)?;
+        let pending = agent.ask(&Ask::on(Act::Stress(part), ""))?;
+        Ok((agent, pending))
+    }
+
+    async fn kill_and_replace(
+        &mut self,
+        running: &mut [(Agent, Pending)],
+        every: Duration,
+    ) -> Outcome<Vec<Death>> {
+        let mut random = Random::new(self.plan.seed);
+        let mut deaths = Vec::new();
+        loop {
+            let percent = 50 + random.below(100) as u32;
+            // sleep: the moment of a crash is chosen by nobody
+            tokio::time::sleep(every * percent / 100).await;
+            if self.until.has_passed() {
+                return Ok(deaths);
+            }
+            let (agent, pending) = &mut running[random.below(self.plan.processes)];
+            // Invariant: read before the kill, so that whoever held then held until now.
+            let at = Instant::now();
+            let process = agent.pid();
+            agent.kill()?;
+            deaths.push(Death { process, at });
+            (*agent, *pending) = self.start()?;
+        }
+    }
+}
+
+fn judge(plan: &Plan, processes: usize, deaths: &[Death]) -> Outcome<Verdict> {
+    let mut events = history::read(&plan.directory)?;
+    end_open_holds(&mut events, deaths);
+    let summary = history::check(&events).map_err(|violations| {
         let first = violations.first().map(ToString::to_string);
         Failure::new(format!(
             "{} violations; the first: {}",
@@ -129,7 +225,34 @@ fn judge(plan: &Plan, processes: usize) -> Outcome<Verdict> {
         ))
     })?;
     ensure!(summary.grants > 0, "nothing was granted");
-    Ok(Verdict { processes, summary })
+    Ok(Verdict {
+        processes,
+        killed: deaths.len(),
+        summary,
+    })
+}
+
+/// A killed process held until the kill what it had not begun to release.
+fn end_open_holds(events: &mut Vec<Event>, deaths: &[Death]) {
+    let left: HashSet<String> = events
+        .iter()
+        .filter(|event| event.what == What::Leave)
+        .map(|event| event.attempt.clone())
+        .collect();
+    let ends = |event: &Event| {
+        if event.what == What::Leave || left.contains(&event.attempt) {
+            return None;
+        }
+        let mut of_process = deaths.iter().filter(|death| death.process == event.process);
+        let death = of_process.find(|death| death.at.as_nanos() > event.at)?;
+        Some(Event {
+            at: death.at.as_nanos(),
+            what: What::Leave,
+            ..event.clone()
+        })
+    };
+    let ended: Vec<Event> = events.iter().filter_map(ends).collect();
+    events.extend(ended);
 }
 
 /// This process's part of a plan. Returns how many grants it got.

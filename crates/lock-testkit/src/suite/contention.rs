@@ -133,6 +133,6 @@ async fn a_stress_run_shows_no_violation(context: &Context) -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = directory.path().to_owned();
     let plan = stress::Plan::new(context.namespace(), &context.capabilities(), path);
-    stress::run(&**context.kit(), &plan, 3).await?;
+    stress::run(&**context.kit(), &plan).await?;
     Ok(())
 }

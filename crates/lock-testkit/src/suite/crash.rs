@@ -9,7 +9,7 @@ use lock_core::{
 use crate::case::{Case, Need, case};
 use crate::context::Context;
 use crate::process::{Act, Agent, Answer, Ask};
-use crate::{Failure, Fault, Outcome};
+use crate::{Failure, Fault, Outcome, stress};
 
 pub(crate) fn cases() -> Vec<Case> {
     let two = |case: Case| case.needs(Need::SecondProcess);
@@ -19,6 +19,8 @@ pub(crate) fn cases() -> Vec<Case> {
         two(case!(a_holder_that_exits_lets_the_waiter_in)),
         two(case!(a_killed_waiter_does_not_stall_the_queue)),
         two(case!(waiters_of_two_processes_all_get_in)),
+        two(case!(a_stress_run_of_processes_that_are_killed_shows_no_violation))
+            .needs(Need::NoLease),
         two(case!(a_stopped_holder_keeps_its_lock)).needs(Need::NoLease),
         two(case!(a_holder_stopped_past_its_lease_is_fenced_off)).needs(Need::Lease),
         two(case!(a_forked_child_neither_keeps_nor_releases_the_lock)),
@@ -172,6 +174,18 @@ async fn waiters_of_two_processes_all_get_in(context: &Context) -> Outcome {
             agent.call(&Ask::on(Act::Release, "a")).await?;
         }
     }
+    Ok(())
+}
+
+async fn a_stress_run_of_processes_that_are_killed_shows_no_violation(
+    context: &Context,
+) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().to_owned();
+    let mut plan = stress::Plan::new(context.namespace(), &context.capabilities(), path);
+    plan.kill_every = Some(Duration::from_millis(150));
+    let verdict = stress::run(&**context.kit(), &plan).await?;
+    ensure!(verdict.killed > 0, "nobody was killed: {verdict}");
     Ok(())
 }
 

@@ -129,9 +129,9 @@ async fn tokens_rise_over_random_operations_of_four_processes(context: &Context)
     let path = directory.path().to_owned();
     let mut plan = stress::Plan::new(context.namespace(), &context.capabilities(), path);
     // Few keys and one mode: every grant has a number, and follows another.
-    (plan.keys, plan.threads) = (2, 2);
+    (plan.keys, plan.threads, plan.processes) = (2, 2, 4);
     (plan.shared, plan.permits) = (false, false);
-    let verdict = stress::run(&**context.kit(), &plan, 4).await?;
+    let verdict = stress::run(&**context.kit(), &plan).await?;
     ensure_eq!(verdict.summary.together, 0, "grants without a number");
     Ok(())
 }

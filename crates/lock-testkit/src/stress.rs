@@ -316,3 +316,35 @@ fn one_thread(
     }
     Ok(grants)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::ModeRecord;
+
+    #[test]
+    fn a_killed_process_held_until_the_kill() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let enter = |process, at: Instant, fencing| Event {
+            at: at.as_nanos(),
+            process,
+            key: ":k".to_owned(),
+            attempt: format!("of {process}"),
+            what: What::Enter {
+                mode: ModeRecord::Exclusive,
+                fencing: Some(fencing),
+            },
+        };
+        let deaths = [Death {
+            process: 1,
+            at: now + second * 2,
+        }];
+        for (intruder, violations) in [(now + second, 1), (now + second * 3, 0)] {
+            let mut events = vec![enter(1, now, 1), enter(2, intruder, 2)];
+            end_open_holds(&mut events, &deaths);
+            let found = history::check(&events).map_or_else(|found| found.len(), |_| 0);
+            assert_eq!(found, violations);
+        }
+    }
+}

@@ -19,8 +19,10 @@ pub(crate) fn cases() -> Vec<Case> {
         two(case!(a_holder_that_exits_lets_the_waiter_in)),
         two(case!(a_killed_waiter_does_not_stall_the_queue)),
         two(case!(waiters_of_two_processes_all_get_in)),
-        two(case!(a_stress_run_of_processes_that_are_killed_shows_no_violation))
-            .needs(Need::NoLease),
+        two(case!(
+            a_stress_run_of_processes_that_are_killed_shows_no_violation
+        ))
+        .needs(Need::NoLease),
         two(case!(a_stopped_holder_keeps_its_lock)).needs(Need::NoLease),
         two(case!(a_holder_stopped_past_its_lease_is_fenced_off)).needs(Need::Lease),
         two(case!(a_forked_child_neither_keeps_nor_releases_the_lock)),

@@ -129,19 +129,20 @@ impl Kernel {
     /// is fair to the other processes.
     fn pass_on(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
         let fair = self.passed_on < PASS_ON_LIMIT || !self.turnstile.others_wait(&self.names)?;
-        match &self.lock {
-            Some(lock) if fair && lock.is_current() => {
-                let number = number_holder(lock, asker)?;
+        if let Some(lock) = self.lock.as_ref().filter(|_| fair) {
+            let number = number_holder(lock, asker)?;
+            // Invariant: looked at after the number was drawn, for this is outside the gate. If the
+            // file was replaced before, others may have lower numbers already, and this one is not
+            // used; if after, they draw higher ones.
+            if lock.is_current() {
                 self.number = Some(number);
                 self.passed_on += 1;
                 let fence = Fence::Exclusive(number);
-                Ok(Answer::Granted(Entry::without_slots(fence)))
-            }
-            _ => {
-                self.let_go();
-                self.enter_anew(asker, patience)
+                return Ok(Answer::Granted(Entry::without_slots(fence)));
             }
         }
+        self.let_go();
+        self.enter_anew(asker, patience)
     }
 
     fn enter_anew(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {

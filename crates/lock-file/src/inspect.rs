@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lock_core::{
-    InspectPage, InspectQuery, KeyReport, LockKey, Mode, PartyRecord, ProcessNonce, Result, Select,
-};
+use lock_core::{InspectPage, InspectQuery, KeyReport, LockKey, Mode, PartyRecord, Result, Select};
 
 use crate::backend::Shared;
-use crate::entry::{KeyState, Seat};
+use crate::entry::Seat;
 use crate::error::failed;
 use crate::handle::{Kind, LockFile};
 use crate::names::{LOCK, Names};
 use crate::record::{self, this_process};
+use crate::slots::Numbers;
 use crate::turnstile::Turnstile;
 
 /// Reports a page of keys.
@@ -72,7 +71,7 @@ fn keys_of(shared: &Shared, namespace: &str) -> Result<Vec<LockKey>> {
 fn report(shared: &Shared, key: &LockKey) -> Result<KeyReport> {
     let mut report = KeyReport::idle(key.clone());
     let names = Names::of(shared.table().directory(), key);
-    let mut mine = Vec::new();
+    let mut mine = Numbers::new();
     shared.table().with_known(key, |_, state| {
         report.holders = state
             .queue()
@@ -84,19 +83,14 @@ fn report(shared: &Shared, key: &LockKey) -> Result<KeyReport> {
             .waiters()
             .map(|p| record_of(&p.data))
             .collect();
-        mine = my_slots(state, &names);
+        mine = state.kernel().slots();
     });
     let exclusive_here = |holder: &PartyRecord| holder.mode == Mode::Exclusive;
     if !report.holders.iter().any(exclusive_here) {
-        add_others(&names, &mine, &mut report)?;
+        add_other_holders(&names, &mine, &mut report)?;
     }
+    add_next(&names, &mut report)?;
     Ok(report)
-}
-
-fn my_slots(state: &KeyState, names: &Names) -> Vec<u32> {
-    let mut slots = names.slots_on_disk();
-    slots.retain(|number| state.kernel().has_slot(*number));
-    slots
 }
 
 fn record_of(seat: &Seat) -> PartyRecord {
@@ -111,8 +105,8 @@ fn record_of(seat: &Seat) -> PartyRecord {
     party
 }
 
-/// Adds what other processes have, as far as the kernel confirms it.
-fn add_others(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> {
+/// Adds the holders of other processes, as far as the kernel confirms them.
+fn add_other_holders(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> {
     let Some(mut lock) = LockFile::open_existing(names.lock())? else {
         return Ok(());
     };
@@ -120,16 +114,16 @@ fn add_others(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()>
     // Without it (its holder may be stopped) records are taken at their word.
     let mut turnstile = Turnstile::default();
     let sure = turnstile.take_gate(names)?;
-    if sure && lock.try_lock(Kind::Shared)? {
+    if sure && lock.try_lock(Kind::Exclusive)? {
+        // Nobody holds.
+        lock.unlock();
+    } else if sure && lock.try_lock(Kind::Shared)? {
         lock.unlock();
         add_slots(names, mine, report)?;
     } else if let Some(holder) = record::holder(lock.path(), lock.file())? {
         report.holders.push(holder);
     }
     turnstile.close();
-    if let Some(turn) = LockFile::open_existing(names.turn())? {
-        add_next(turn, report)?;
-    }
     Ok(())
 }
 
@@ -154,14 +148,20 @@ fn add_slots(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> 
     Ok(())
 }
 
-/// The next waiter of another process.
-fn add_next(mut turn: LockFile, report: &mut KeyReport) -> Result<()> {
+/// Adds the waiter that is next, unless it is one of this table's, which are known.
+fn add_next(names: &Names, report: &mut KeyReport) -> Result<()> {
+    let Some(mut turn) = LockFile::open_existing(names.turn())? else {
+        return Ok(());
+    };
     if turn.try_lock(Kind::Shared)? {
         return Ok(());
     }
     let next = record::holder(turn.path(), turn.file())?;
-    let here = ProcessNonce::current();
-    if let Some(next) = next.filter(|next| next.attempt.process() != here) {
+    let known = |next: &PartyRecord| {
+        let mut parties = report.waiters.iter().chain(&report.holders);
+        parties.any(|party| party.attempt == next.attempt)
+    };
+    if let Some(next) = next.filter(|next| !known(next)) {
         report.waiters.insert(0, next);
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use lock_core::{Fence, FencingNumber, LockKey, Mode, Permits, ReadVersion, Request, Result, Slot};
+use lock_core::{
+    Fence, FencingNumber, LockKey, Mode, OwnerToken, Permits, ReadVersion, Request, Result, Slot,
+};
 
 use crate::handle::{Kind, LockFile};
 use crate::names::Names;
@@ -21,6 +23,8 @@ pub(crate) struct Kernel {
     names: Names,
     lock: Option<LockFile>,
     turnstile: Turnstile,
+    /// Whose record the turn carries, as far as it is ours.
+    shown: Option<OwnerToken>,
     slots: Slots,
     held: Held,
     /// The last exclusive number; current while anything is held.
@@ -84,6 +88,7 @@ impl Kernel {
             names,
             lock: None,
             turnstile: Turnstile::default(),
+            shown: None,
             slots: Slots::default(),
             held: Held::Nothing,
             number: None,
@@ -99,8 +104,9 @@ impl Kernel {
         &self.names
     }
 
-    pub(crate) fn has_slot(&self, number: u32) -> bool {
-        self.slots.has(number)
+    /// The slots that this process has.
+    pub(crate) fn slots(&self) -> Numbers {
+        self.slots.numbers()
     }
 
     /// Asks for a party that no party of this process is in the way of.
@@ -190,7 +196,14 @@ impl Kernel {
         self.turnstile.close();
         match &answer {
             Ok(Answer::Granted(_)) => self.turnstile.stop_leading(),
-            Ok(Answer::Contended) if !had_turn => self.show_next(asker),
+            Ok(Answer::Contended) if patience == Patience::Waits => {
+                // Another one may have become the head since the turn was taken.
+                let attempt = asker.request.attempt;
+                if !had_turn || self.shown != Some(attempt) {
+                    self.shown = Some(attempt);
+                    self.show_next(asker);
+                }
+            }
             _ => {}
         }
         answer

@@ -68,8 +68,8 @@ impl Slots {
         gone.map(|(number, _)| *number).collect()
     }
 
-    pub(crate) fn has(&self, number: u32) -> bool {
-        self.taken.contains_key(&number)
+    pub(crate) fn numbers(&self) -> Numbers {
+        self.taken.keys().copied().collect()
     }
 }
 

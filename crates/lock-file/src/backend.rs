@@ -17,7 +17,7 @@ use lock_core::{
 use crate::config::FileConfig;
 use crate::contend::contend;
 use crate::entry::{Aftermath, KeyCell, KeyState};
-use crate::error::{NAME, not_held};
+use crate::error::{NAME, is_want_of_files, not_held};
 use crate::table::Table;
 use crate::watchman::Watchman;
 use crate::{breaking, directory, inspect};
@@ -127,13 +127,24 @@ impl Shared {
     /// The first contact of an attempt. `None`: contended.
     fn ask(self: &Arc<Self>, key: &LockKey, request: &Request) -> Result<Option<Grant>> {
         self.check_open()?;
-        let granted = self
-            .table()
-            .with(key, |_, state| state.try_enter(key, request))?;
+        let ask = || {
+            self.table()
+                .with(key, |_, state| state.try_enter(key, request))
+        };
+        let granted = self.or_make_room(ask()).unwrap_or_else(ask)?;
         if granted.is_some() {
             self.watchman().watch(self);
         }
         Ok(granted)
+    }
+
+    /// `None`: it wanted for descriptors, and files that nobody uses were closed; try again.
+    fn or_make_room<T>(&self, outcome: Result<T>) -> Option<Result<T>> {
+        let wanting = outcome.as_ref().is_err_and(is_want_of_files);
+        if wanting {
+            self.table().close_idle();
+        }
+        (!wanting).then_some(outcome)
     }
 
     fn check_open(&self) -> Result<()> {
@@ -147,19 +158,27 @@ impl Shared {
 /// Queues and waits. Dropping this changes nothing: the attempt is ended by `abandon`.
 async fn wait_turn(shared: Arc<Shared>, key: LockKey, request: Request) -> Result<Option<Grant>> {
     shared.check_open()?;
-    let (queued, cell) = shared.table().with(&key, |cell, state| {
-        (state.enqueue(&key, &request), Arc::clone(cell))
+    let outcome = queue_up(&shared, &key, &request).await;
+    let granted = match shared.or_make_room(outcome) {
+        Some(outcome) => outcome?,
+        None => queue_up(&shared, &key, &request).await?,
+    };
+    shared.watchman().watch(&shared);
+    Ok(granted)
+}
+
+async fn queue_up(shared: &Arc<Shared>, key: &LockKey, request: &Request) -> Result<Option<Grant>> {
+    let (queued, cell) = shared.table().with(key, |cell, state| {
+        (state.enqueue(key, request), Arc::clone(cell))
     });
     let (place, aftermath) = queued?;
     shared.settle(&cell, aftermath);
     drop(cell);
     if shared.closed.load(Ordering::Acquire) {
         // Closed between the check and the queue: nobody else would end this wait.
-        close_key(&shared, &key);
+        close_key(shared, key);
     }
-    let granted = poll_fn(|context| place.poll_take(context)).await?;
-    shared.watchman().watch(&shared);
-    Ok(granted)
+    poll_fn(|context| place.poll_take(context)).await
 }
 
 fn close_key(shared: &Arc<Shared>, key: &LockKey) {

@@ -54,6 +54,15 @@ fn classify(source: &io::Error) -> (ErrorKind, &'static str) {
     }
 }
 
+/// Whether it was for want of descriptors.
+pub(crate) fn is_want_of_files(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let errno = source
+        .and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error())
+        .map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// The error for a mode that can never take turns with the one in use.
 pub(crate) fn mode_conflict(key: &LockKey, wanted: Mode, other: Option<Mode>) -> Error {
     let other = other.map_or_else(|| "another mode".to_owned(), |mode| mode.to_string());

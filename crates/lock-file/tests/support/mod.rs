@@ -132,6 +132,7 @@ pub(crate) fn run_peer() {
     let backend = open(Path::new(&directory));
     let mut held: Vec<LockGuard> = Vec::new();
     let mut spawned: Vec<Child> = Vec::new();
+    let mut crowd = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -151,6 +152,21 @@ pub(crate) fn run_peer() {
                 count(&backend, path, name, rounds.parse().unwrap());
                 "counted".into()
             }
+            ["waiters", name] => {
+                let labels = waiters(&backend, name).into_iter().map(|party| party.label);
+                format!("{:?}", labels.flatten().collect::<Vec<_>>())
+            }
+            ["crowd", size, name] => {
+                let size = size.parse().unwrap();
+                crowd.extend((0..size).map(|_| lock(&backend, name).acquire()));
+                for acquire in &mut crowd {
+                    assert!(acquire.try_take().is_none());
+                }
+                "queued".into()
+            }
+            ["limit", files] => limit_files(files.parse().unwrap()),
+            ["touch", count] => touch(&backend, count.parse().unwrap()),
+            ["exhaust"] => exhaust(&backend),
             ["sleeper"] => {
                 let sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
                 let pid = sleeper.id();
@@ -186,6 +202,43 @@ fn count(backend: &FileBackend, path: &str, name: &str, rounds: u32) {
         assert!(number > highest, "{number} came after {highest}");
         std::fs::write(path, format!("{} {number}", count + 1)).unwrap();
         guard.release_blocking().unwrap();
+    }
+}
+
+fn limit_files(files: u64) -> String {
+    let limit = libc::rlimit {
+        rlim_cur: files,
+        rlim_max: files,
+    };
+    #[expect(unsafe_code, reason = "the standard library sets no limits")]
+    // SAFETY: a system call that reads a structure of ours.
+    let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    status.to_string()
+}
+
+/// Uses many names, one after another.
+fn touch(backend: &FileBackend, count: u32) -> String {
+    for number in 0..count {
+        if let Err(error) = lock(backend, &format!("touched {number}")).acquire().wait() {
+            return format!("{number}: {error}");
+        }
+    }
+    "touched".into()
+}
+
+/// Takes locks until it is refused one, gives one back, and takes the refused one.
+fn exhaust(backend: &FileBackend) -> String {
+    let mut held = Vec::new();
+    loop {
+        let next = lock(backend, &format!("held {}", held.len()));
+        match next.acquire().wait() {
+            Ok(guard) => held.push(guard),
+            Err(error) => {
+                drop(held.pop());
+                let again = next.acquire().wait().is_ok();
+                return format!("{} {again} {:?} {error}", held.len(), error.kind());
+            }
+        }
     }
 }
 

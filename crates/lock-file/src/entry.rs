@@ -399,16 +399,19 @@ impl KeyState {
             return Err(not_held(key));
         };
         let seat = &mut party.data;
-        seat.request.owner = Some(owner);
         let Some(hold) = &seat.held else {
             return Err(not_held(key));
         };
+        let before = seat.request.owner.replace(owner);
         let asker = Asker {
             key,
             request: &seat.request,
             since: seat.since,
         };
-        self.kernel.describe(asker, &hold.entry)?;
+        if let Err(error) = self.kernel.describe(asker, &hold.entry) {
+            seat.request.owner = before;
+            return Err(error);
+        }
         Ok(hold.grant(attempt))
     }
 

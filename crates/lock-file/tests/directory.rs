@@ -186,6 +186,30 @@ fn a_full_file_system_is_an_error_and_leaves_nothing_held() {
 }
 
 #[test]
+fn a_change_that_cannot_be_written_has_not_happened() {
+    let parent = directory();
+    let Some(mount) = Tmpfs::mount(parent.path(), "size=16k,mode=0700") else {
+        skip("mounting a file system needs root");
+        return;
+    };
+    let backend = open(&mount.0);
+    let mut guard = lock(&backend, "x").try_acquire().wait().unwrap().unwrap();
+    let filler = mount.0.join("filler");
+    assert!(fs::write(&filler, vec![1; 1 << 20]).is_err());
+    let error = block_on(guard.transfer_to(lock_core::OwnerId::new())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(support::holders(&backend, "x")[0].owner, None);
+    let error = block_on(guard.downgrade()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let shared = lock(&backend, "x").try_acquire_with(&support::options("shared"));
+    assert!(shared.wait().unwrap().is_none(), "exclusive still");
+    assert_eq!(
+        guard.release_blocking().unwrap(),
+        lock_core::Released::Released
+    );
+}
+
+#[test]
 fn the_default_is_named_and_network_file_systems_are_refused_unless_allowed() {
     let config = FileConfig::default();
     assert_eq!(config.network_filesystem, NetworkFilesystem::Refuse);

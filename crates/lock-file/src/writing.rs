@@ -12,9 +12,7 @@ use crate::record::{self, Body, Discipline, Head, Holder};
 /// Draws the next number for an exclusive holder, and writes both down.
 pub(crate) fn number_holder(lock: &LockFile, asker: Asker<'_>) -> Result<FencingNumber> {
     let before = record::read_head(lock.file(), lock.path())?;
-    // The clock is a floor: numbers rise also when the file was deleted, or when the last writes
-    // were lost with the power, as long as the wall clock was not set back meanwhile.
-    let base = before.base.saturating_add(1).max(wall_micros());
+    let base = next_base(before.base, wall_micros());
     let number = FencingNumber::from_base(base).ok_or_else(|| {
         error(
             ErrorKind::Backend,
@@ -33,6 +31,18 @@ pub(crate) fn number_holder(lock: &LockFile, asker: Asker<'_>) -> Result<Fencing
     let body = holder_body(asker, Some(number));
     record::write(lock.file(), lock.path(), &head, &body)?;
     Ok(number)
+}
+
+/// The clock is a floor: numbers rise also when the file was deleted, or when the last writes were
+/// lost with the power, as long as the wall clock was not set back meanwhile. A clock beyond all
+/// numbers is no floor, for no lock could be granted until it was set right.
+fn next_base(before: u64, wall: u64) -> u64 {
+    let next = before.saturating_add(1);
+    if wall > FencingNumber::MAX_BASE {
+        next
+    } else {
+        next.max(wall)
+    }
 }
 
 pub(crate) fn write_vacant(
@@ -74,4 +84,20 @@ fn wall_micros() -> u64 {
     const START_OF_2024: Duration = Duration::from_secs(1_704_067_200);
     let now = SystemTime::now().duration_since(UNIX_EPOCH + START_OF_2024);
     now.map_or(0, |since| since.as_micros() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_a_floor_unless_it_is_far_off() {
+        assert_eq!(next_base(5, 3), 6);
+        assert_eq!(next_base(5, 9), 9);
+        assert_eq!(next_base(5, FencingNumber::MAX_BASE + 1), 6);
+        assert_eq!(
+            next_base(FencingNumber::MAX_BASE, 9),
+            FencingNumber::MAX_BASE + 1
+        );
+    }
 }

@@ -19,8 +19,13 @@ pub(crate) struct Watchman {
 impl Watchman {
     /// Something is held from now on.
     pub(crate) fn watch(&self, shared: &Arc<Shared>) {
-        if !self.awake.load(Ordering::Relaxed) && !self.awake.swap(true, Ordering::AcqRel) {
-            lock_core::runtime::handle().spawn(rounds(Arc::downgrade(shared)));
+        if self.awake.load(Ordering::Relaxed) {
+            return;
+        }
+        // First, for it panics when the system refuses a thread: the next grant then tries again.
+        let io = lock_core::runtime::handle();
+        if !self.awake.swap(true, Ordering::AcqRel) {
+            io.spawn(rounds(Arc::downgrade(shared)));
         }
     }
 }

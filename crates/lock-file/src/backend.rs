@@ -16,8 +16,9 @@ use lock_core::{
 
 use crate::config::FileConfig;
 use crate::contend::contend;
-use crate::entry::{Aftermath, KeyCell, KeyState};
+use crate::entry::{KeyCell, KeyState};
 use crate::error::{NAME, is_want_of_files, not_held};
+use crate::seat::Aftermath;
 use crate::table::Table;
 use crate::watchman::Watchman;
 use crate::{breaking, directory, inspect};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use lock_core::{InspectQuery, LockKey, Mode, OwnerToken, PartyRecord, Result};
 
 use crate::backend::Shared;
-use crate::entry::{Aftermath, KeyState};
+use crate::entry::KeyState;
 use crate::error::failed;
 use crate::handle::LockFile;
 use crate::inspect;
 use crate::names::Names;
 use crate::record::{self, Head};
+use crate::seat::Aftermath;
 use crate::turnstile::Turnstile;
 
 /// Fencing numbers of a broken holder must stay below those of its successor, also if it passes the

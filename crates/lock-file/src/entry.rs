@@ -5,19 +5,17 @@ use std::task::Waker;
 use std::time::SystemTime;
 
 use lock_core::{
-    Fence, Grant, Handoff, KeyQueue, LockKey, LossReason, Mode, OwnerId, OwnerToken, Party,
-    Refusal, Request, Result, Turn, Validity,
+    Fence, Grant, KeyQueue, LockKey, Mode, OwnerId, OwnerToken, Refusal, Request, Result, Turn,
+    Validity,
 };
 use smallvec::SmallVec;
 
 use crate::error::{mode_conflict, not_held};
-use crate::kernel::{self, Answer, Asker, Damage, Held, Kernel};
+use crate::kernel::{Answer, Asker, Damage, Held, Kernel};
 use crate::names::Names;
 use crate::record::Discipline;
+use crate::seat::{Aftermath, Hold, Place, Seat, waiting_party};
 use crate::turnstile::Patience;
-
-/// Where a waiter finds its grant.
-pub(crate) type Place = Arc<Handoff<Result<Option<Grant>>>>;
 
 /// One key in this process. All its waiters stand in one queue, and only the head of it competes
 /// with other processes.
@@ -40,55 +38,6 @@ pub(crate) struct KeyState {
     has_task: bool,
     /// Taken out of the table; whoever still has it looks there again.
     retired: bool,
-}
-
-/// A holder or waiter of this process.
-#[derive(Clone, Debug)]
-pub(crate) struct Seat {
-    pub(crate) request: Request,
-    pub(crate) since: SystemTime,
-    place: Option<Place>,
-    held: Option<Hold>,
-}
-
-#[derive(Clone, Debug)]
-struct Hold {
-    entry: kernel::Entry,
-    validity: Validity,
-}
-
-impl Hold {
-    fn grant(&self, attempt: OwnerToken) -> Grant {
-        Grant {
-            attempt,
-            fence: self.entry.fence,
-            validity: Some(self.validity.clone()),
-        }
-    }
-}
-
-/// What is to be done once the key's lock is left.
-#[derive(Debug, Default)]
-#[must_use = "waiters sleep on unless the aftermath is run"]
-pub(crate) struct Aftermath {
-    wakers: SmallVec<[Waker; 2]>,
-    lost: SmallVec<[Validity; 1]>,
-    /// Start the task that competes for the head.
-    pub(crate) contend: bool,
-}
-
-impl Aftermath {
-    /// Tells everybody. Returns whether a task has to compete for the head.
-    pub(crate) fn run(self) -> bool {
-        // Invariant: no lock of this backend is held here, so wakers may come back.
-        for validity in self.lost {
-            validity.lose(LossReason::Revoked);
-        }
-        for waker in self.wakers {
-            waker.wake();
-        }
-        self.contend
-    }
 }
 
 impl KeyCell {
@@ -457,30 +406,6 @@ impl KeyState {
 
     pub(crate) fn is_retired(&self) -> bool {
         self.retired
-    }
-}
-
-impl Seat {
-    /// The number of an exclusive holder.
-    pub(crate) fn number(&self) -> Option<lock_core::FencingNumber> {
-        match self.held.as_ref()?.entry.fence {
-            Fence::Exclusive(number) => Some(number),
-            Fence::Shared(_) | Fence::Permit(_) => None,
-        }
-    }
-}
-
-fn waiting_party(request: &Request, since: SystemTime, place: Option<Place>) -> Party<Seat> {
-    Party {
-        attempt: request.attempt,
-        mode: request.mode,
-        priority: request.priority,
-        data: Seat {
-            request: request.clone(),
-            since,
-            place,
-            held: None,
-        },
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use lock_core::{InspectPage, InspectQuery, KeyReport, LockKey, Mode, PartyRecord, Result, Select};
 
 use crate::backend::Shared;
-use crate::entry::Seat;
 use crate::error::failed;
 use crate::handle::{Kind, LockFile};
 use crate::names::{LOCK, Names};
 use crate::record::{self, this_process};
+use crate::seat::Seat;
 use crate::slots::Numbers;
 use crate::turnstile::Turnstile;
 

@@ -13,6 +13,7 @@ mod inspect;
 mod kernel;
 mod names;
 mod record;
+mod seat;
 mod slots;
 mod table;
 mod turnstile;

@@ -1,0 +1,92 @@
+//! A holder or waiter of this process, and what it hears.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::SystemTime;
+
+use lock_core::{Fence, Grant, Handoff, LossReason, OwnerToken, Party, Request, Result, Validity};
+use smallvec::SmallVec;
+
+use crate::kernel::Entry;
+
+/// A holder or waiter of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) request: Request,
+    pub(crate) since: SystemTime,
+    pub(crate) place: Option<Place>,
+    pub(crate) held: Option<Hold>,
+}
+
+/// Where a waiter finds its grant.
+pub(crate) type Place = Arc<Handoff<Result<Option<Grant>>>>;
+
+impl Seat {
+    /// The number of an exclusive holder.
+    pub(crate) fn number(&self) -> Option<lock_core::FencingNumber> {
+        match self.held.as_ref()?.entry.fence {
+            Fence::Exclusive(number) => Some(number),
+            Fence::Shared(_) | Fence::Permit(_) => None,
+        }
+    }
+}
+
+/// What a holder has, and the signal that it lost it.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(crate) entry: Entry,
+    pub(crate) validity: Validity,
+}
+
+impl Hold {
+    pub(crate) fn grant(&self, attempt: OwnerToken) -> Grant {
+        Grant {
+            attempt,
+            fence: self.entry.fence,
+            validity: Some(self.validity.clone()),
+        }
+    }
+}
+
+/// A party that does not hold yet.
+pub(crate) fn waiting_party(
+    request: &Request,
+    since: SystemTime,
+    place: Option<Place>,
+) -> Party<Seat> {
+    Party {
+        attempt: request.attempt,
+        mode: request.mode,
+        priority: request.priority,
+        data: Seat {
+            request: request.clone(),
+            since,
+            place,
+            held: None,
+        },
+    }
+}
+
+/// What is to be done once the key's lock is left.
+#[derive(Debug, Default)]
+#[must_use = "waiters sleep on unless the aftermath is run"]
+pub(crate) struct Aftermath {
+    pub(crate) wakers: SmallVec<[Waker; 2]>,
+    pub(crate) lost: SmallVec<[Validity; 1]>,
+    /// Start the task that competes for the head.
+    pub(crate) contend: bool,
+}
+
+impl Aftermath {
+    /// Tells everybody. Returns whether a task has to compete for the head.
+    pub(crate) fn run(self) -> bool {
+        // Invariant: no lock of this backend is held here, so wakers may come back.
+        for validity in self.lost {
+            validity.lose(LossReason::Revoked);
+        }
+        for waker in self.wakers {
+            waker.wake();
+        }
+        self.contend
+    }
+}

@@ -183,6 +183,14 @@ impl Error {
         self
     }
 
+    /// Says where it went wrong, before the message: a setting, for instance.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        let inner = self.edit();
+        inner.message = format!("{place}: {}", inner.message);
+        self
+    }
+
     /// Attaches the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {

@@ -190,7 +190,13 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
         }
         #[cfg(all(unix, feature = "file"))]
         BackendKind::File => {
-            let backend = lock_file::FileBackend::open(config.file.clone().unwrap_or_default())?;
+            let settings = config.file.clone().unwrap_or_default();
+            let place = match &settings.directory {
+                Some(_) => config.place("file.directory"),
+                None => "`file.directory` is not set".to_owned(),
+            };
+            let opened = lock_file::FileBackend::open(settings);
+            let backend = opened.map_err(|error| error.at(place))?;
             Ok(Built::new(Arc::new(backend), true))
         }
         kind => {

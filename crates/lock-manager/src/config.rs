@@ -18,7 +18,7 @@ pub use lock_file::{FileConfig, NetworkFilesystem};
 pub use loader::ConfigLoader;
 pub use section::{ThreadingConfig, UnavailableSection};
 
-use crate::deployment::{Deployment, Pool};
+use crate::deployment::{Deployment, Need, Pool};
 use crate::kind::BackendKind;
 use crate::routes::{self, Route};
 use loader::Origin;
@@ -133,6 +133,12 @@ impl Config {
         }
     }
 
+    /// How far locks must exclude by what `pool`, `worker_processes` and `hosts` state. A backend that
+    /// reaches less far is refused when a manager is built.
+    pub fn need(&self) -> Need {
+        self.deployment().need()
+    }
+
     pub(crate) fn deployment(&self) -> Deployment {
         Deployment {
             pool: self.pool,
@@ -141,7 +147,7 @@ impl Config {
         }
     }
 
-    /// Where a top-level setting was made, for an error: ``in locks.toml, `backend` ``.
+    /// Where a setting was made, for an error: ``in locks.toml, `backend` ``.
     pub(crate) fn place(&self, setting: &str) -> String {
         self.origin.place(setting)
     }

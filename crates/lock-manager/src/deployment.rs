@@ -85,10 +85,10 @@ pub(crate) struct Deployment {
     pub(crate) hosts: Option<NonZeroU32>,
 }
 
-/// How far exclusion must reach, and why.
+/// How far the locks of a deployment must exclude, and why: [`Config::need`](crate::Config::need).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Need {
-    pub(crate) scope: Scope,
+pub struct Need {
+    scope: Scope,
     /// Reads after "because".
     why: String,
     /// What to state to get by with less; empty if the numbers are all there.
@@ -209,6 +209,16 @@ impl Deployment {
 }
 
 impl Need {
+    /// How far they must exclude at least.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The settings that decide it, in words that read after "because".
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
     /// What to write instead.
     fn remedy(&self) -> String {
         let wider = match self.scope {

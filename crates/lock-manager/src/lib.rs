@@ -19,7 +19,7 @@ mod tracked;
 pub use config::{AcquireDefaults, Config, ConfigLoader, ThreadingConfig, UnavailableSection};
 #[cfg(all(unix, feature = "file"))]
 pub use config::{FileConfig, NetworkFilesystem};
-pub use deployment::Pool;
+pub use deployment::{Need, Pool};
 #[cfg(feature = "threading")]
 pub use global::{
     create_lock, default_manager, get_default_lock_manager, lock_context, set_default_manager,

@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use figment::Jail;
-use lock_manager::{BackendKind, Config, Error, ErrorKind, LockManager, Pool, Route};
+use lock_manager::{BackendKind, Config, Error, ErrorKind, LockManager, Pool, Route, Scope};
 use lock_threading::ThreadingBackend;
 
 fn from_text(text: &str) -> Result<LockManager, Error> {
@@ -251,4 +252,20 @@ mod wide {
             self.0.close().await
         }
     }
+}
+
+#[test]
+fn what_a_deployment_needs_can_be_asked() {
+    let mut config = Config::default();
+    assert_eq!(config.need().scope(), Scope::Process);
+    config.pool = Some(Pool::Prefork);
+    let need = config.need();
+    assert_eq!(need.scope(), Scope::Network);
+    assert!(
+        need.why().contains("`hosts` is not stated"),
+        "{}",
+        need.why()
+    );
+    config.hosts = NonZeroU32::new(1);
+    assert_eq!(config.need().scope(), Scope::Host);
 }

@@ -105,3 +105,30 @@ fn a_bad_section_is_told_like_any_other_setting() {
         "{duration}"
     );
 }
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_with_its_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("locks.toml");
+    let missing = directory.path().join("missing");
+    let locks = missing.join("locks");
+    std::fs::write(
+        &path,
+        format!("backend = \"file\"\n[file]\ndirectory = {locks:?}"),
+    )
+    .unwrap();
+    let error = LockManager::from_file(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    let start = format!(
+        "in {}, `file.directory`: the parent of {} does not exist",
+        path.display(),
+        locks.display()
+    );
+    assert!(error.message().starts_with(&start), "{error}");
+
+    let mut config = Config::default();
+    config.backend = Some("file".to_owned());
+    config.file = Some(FileConfig::in_directory(&locks));
+    let error = LockManager::new(config).unwrap_err();
+    assert!(error.message().starts_with("`file.directory`: "), "{error}");
+}

@@ -157,17 +157,18 @@ impl Provider for Config {
     }
 }
 
-/// Where each top-level setting was made.
+/// Where settings were made, by their full names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origin(BTreeMap<&'static str, String>);
 
 /// The settings that are checked only when the backends are known.
-const CHECKED_LATER: [&str; 8] = [
+const CHECKED_LATER: [&str; 9] = [
     "backend",
     "namespace",
     "routes",
     "threading",
     "file",
+    "file.directory",
     "sqlite",
     "redis",
     "etcd",
@@ -177,10 +178,8 @@ impl Origin {
     fn of(figment: &Figment) -> Self {
         let place = |setting: &'static str| {
             let metadata = figment.find_metadata(setting)?;
-            Some((
-                setting,
-                explain::place(Some(metadata), &[setting.to_owned()]),
-            ))
+            let path: Vec<String> = setting.split('.').map(str::to_owned).collect();
+            Some((setting, explain::place(Some(metadata), &path)))
         };
         Self(CHECKED_LATER.into_iter().filter_map(place).collect())
     }

@@ -10,7 +10,11 @@ use crate::exit;
 
 /// Run a command under a lock, see who holds and who waits, try out a configuration.
 #[derive(Debug, Parser)]
-#[command(name = "lockctl", version)]
+#[command(
+    name = "lockctl",
+    version,
+    after_help = "`lockctl run --help` tells the exit codes."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -43,7 +47,8 @@ Exit codes:
   that of CMD; 128+n when signal n ended CMD, or ended the wait for the lock
    64  wrong usage, or KEY is no key         65  KEY is in use in another mode
    69  the backend is unavailable            70  internal error
-   75  contended: see --conflict-exit-code   76  the lock was lost while CMD ran
+   75  contended: not free at once, or not within the wait limit; --conflict-exit-code changes it
+   76  lost: no longer sure to be held while CMD ran, so CMD was stopped
    77  permission denied                     78  wrong configuration
   126  CMD cannot be executed               127  CMD was not found
 
@@ -100,7 +105,7 @@ pub(crate) struct WaitArgs {
     /// Among those who wait, higher goes first: -128 to 127 [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) priority: Option<i8>,
-    /// The exit code when the lock was not free in time
+    /// The exit code when contended: not free at once, or not within the wait limit
     #[arg(short = 'E', long, value_name = "N", default_value_t = exit::CONTENDED)]
     pub(crate) conflict_exit_code: u8,
 }

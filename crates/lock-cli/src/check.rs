@@ -23,6 +23,8 @@ struct Report {
     backend: String,
     /// How far its locks exclude.
     scope: String,
+    /// How far they must, as the deployment is stated.
+    needed: Needed,
     /// Where the configuration was read.
     source: String,
     /// Why this backend.
@@ -35,6 +37,14 @@ struct Report {
     probe: Probe,
     /// What to know before relying on it.
     notes: Vec<String>,
+}
+
+/// How far locks must exclude at least.
+#[derive(Debug, Serialize)]
+struct Needed {
+    scope: String,
+    /// Reads after "because".
+    why: String,
 }
 
 /// Keys that another backend serves.
@@ -73,6 +83,7 @@ impl Report {
             pattern: route.pattern.clone(),
             backend: route.backend.clone(),
         });
+        let need = config.need();
         let source = match &place.config {
             Some(path) => path.display().to_string(),
             None => "none, defaults of lockctl".to_owned(),
@@ -80,6 +91,10 @@ impl Report {
         Ok(Self {
             backend: capabilities.name.to_owned(),
             scope: capabilities.scope.to_string(),
+            needed: Needed {
+                scope: need.scope().to_string(),
+                why: need.why().to_owned(),
+            },
             source,
             why: why(config, place),
             directory: directory(config, capabilities.name),
@@ -163,6 +178,10 @@ fn for_people(report: &Report) -> String {
     let mut rows = vec![
         row("backend", report.backend.clone()),
         row("reaches", report.scope.clone()),
+        row(
+            "needed",
+            format!("{}: {}", report.needed.scope, report.needed.why),
+        ),
         row("configuration", report.source.clone()),
         row("why", report.why.clone()),
     ];

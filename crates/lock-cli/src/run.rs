@@ -53,8 +53,8 @@ fn refuse_one_process(lock: &Lock) -> Result<(), Failure> {
         lock.key()
     );
     Err(Failure::new(exit::CONFIG, message).hint(
-        "write `backend = \"file\"` for all processes of this host, or `backend = \"redis\"` for \
-         several hosts; without a configuration lockctl uses files",
+        "write `backend = \"file\"` for all processes of this host; without a configuration lockctl \
+         uses files",
     ))
 }
 

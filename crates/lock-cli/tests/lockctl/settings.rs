@@ -32,6 +32,46 @@ fn check_tells_the_backend_and_tries_it() {
 }
 
 #[test]
+fn check_tells_how_far_the_locks_must_reach() {
+    let place = Place::new();
+    let locks = place.file("locks");
+    let config = format!("pool = \"prefork\"\nhosts = 1\n[file]\ndirectory = {locks:?}\n");
+    let text = check_with(&place, &config);
+    let needed = |line: &&str| line.starts_with("needed ");
+    let needed = text.stdout.lines().find(needed).unwrap_or_default();
+    assert!(needed.contains("host: pool `prefork`"), "{}", text.stdout);
+    let json = Outcome::of(&mut place.lockctl(&["check", "--json"]));
+    let report: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(report["needed"]["scope"], "host");
+    assert_eq!(report["scope"], "host");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_with_its_setting() {
+    let place = Place::new();
+    let locks = place.file("missing").join("locks");
+    let config = format!("backend = \"file\"\n[file]\ndirectory = {locks:?}\n");
+    let refused = check_with(&place, &config);
+    assert_eq!(refused.code, 78, "{}", refused.stderr);
+    for part in ["locks.toml, `file.directory`", "parent"] {
+        assert!(
+            refused.stderr.contains(part),
+            "no {part} in {}",
+            refused.stderr
+        );
+    }
+}
+
+#[test]
+fn the_help_tells_what_contended_and_lost_end_with() {
+    let place = Place::new();
+    let help = Outcome::of(&mut place.lockctl(&["run", "--help"])).stdout;
+    for code in ["75  contended", "76  lost"] {
+        assert!(help.contains(code), "no {code} in {help}");
+    }
+}
+
+#[test]
 fn a_wrong_setting_is_told_with_its_file_and_key() {
     let place = Place::new();
     let wrong = check_with(&place, "backend = \"file\"\n[file]\ndirectori = \"/tmp\"\n");

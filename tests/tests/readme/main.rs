@@ -17,12 +17,11 @@ fn the_first_command_runs_as_it_is_written() {
     let command = commands[0].lines().next().unwrap();
     assert!(command.starts_with("cargo run --locked "), "{command}");
     let place = tempfile::tempdir().unwrap();
-    // The cargo that runs this test, whatever the shell would find.
     let script = format!("cargo() {{ \"$CARGO\" \"$@\"; }}; {command}");
     let ran = Command::new("sh")
         .args(["-c", &script])
         .current_dir(text::ROOT)
-        .env("CARGO", std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .env("CARGO", text::cargo())
         .env("XDG_RUNTIME_DIR", place.path())
         .env_remove("LOCKCTL_CONFIG")
         .output()

@@ -10,8 +10,7 @@ use tempfile::TempDir;
 
 /// The `lockctl` of this workspace, built by the cargo that runs the test.
 static LOCKCTL: LazyLock<PathBuf> = LazyLock::new(|| {
-    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let built = Command::new(cargo)
+    let built = Command::new(crate::text::cargo())
         .args([
             "build",
             "--locked",

@@ -1,7 +1,14 @@
-//! The code blocks of the README.
+//! The code blocks of the README, and where and with what they are run.
+
+use std::ffi::OsString;
 
 /// The root of the workspace, where the README's commands are run.
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The cargo that runs this test, whatever a shell would find.
+pub(crate) fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
 
 /// The blocks of a language, in order.
 pub(crate) fn blocks(language: &str) -> Vec<String> {

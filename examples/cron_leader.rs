@@ -8,7 +8,7 @@
 //! it, the others skip it. `hold_at_least` keeps the lock past the end of a short job, for hosts whose
 //! clock is a little late. When the leader is killed, the next tick finds another one, and the fencing
 //! token keeps the dead leader's last write out. The hosts here are child processes on one directory;
-//! on real hosts only the configuration changes.
+//! for several machines plug in a network backend: this code stays as it is.
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::error::Error;

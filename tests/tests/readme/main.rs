@@ -5,11 +5,12 @@
 mod shells;
 mod text;
 
+use std::path::Path;
 use std::process::Command;
 
-use lock_manager::{Config, LockManager, Scope};
+use lock_manager::{LockManager, Scope};
 use shells::Shells;
-use text::blocks;
+use text::{blocks, blocks_of};
 
 #[test]
 fn the_first_command_runs_as_it_is_written() {
@@ -32,31 +33,42 @@ fn the_first_command_runs_as_it_is_written() {
     assert!(place.path().join("lock/nightly-import.lock").exists());
 }
 
+/// Builds a manager from a configuration as it is written, but for the directory.
+fn manager(place: &Path, text: &str) -> LockManager {
+    let written = "\"/run/shop\"";
+    assert!(text.contains(written), "{text}");
+    let directory = format!("{:?}", place.join("shop"));
+    let path = place.join("locks.toml");
+    std::fs::write(&path, text.replace(written, &directory)).unwrap();
+    LockManager::from_file(&path).unwrap()
+}
+
 #[test]
 fn the_configuration_yields_what_the_table_says() {
     let place = tempfile::tempdir().unwrap();
-    let text = blocks("toml")
-        .into_iter()
-        .find(|text| text.contains("pool ="));
-    let text = text.unwrap();
-    let written = "\"/run/shop\"";
-    assert!(text.contains(written), "{text}");
-    let directory = format!("{:?}", place.path().join("shop"));
-    let path = place.path().join("locks.toml");
-    std::fs::write(&path, text.replace(written, &directory)).unwrap();
-
-    let config = Config::from_file(&path).unwrap();
-    assert_eq!(config.need().scope(), Scope::Host);
-    assert_eq!(config.acquire.wait_limit.unwrap().as_secs(), 30);
-    let locks = LockManager::new(config).unwrap();
+    let mut texts = blocks("toml").into_iter();
+    let text = texts.find(|text| text.contains("pool =")).unwrap();
+    let locks = manager(place.path(), &text);
+    assert_eq!(locks.config().need().scope(), Scope::Host);
+    let limit = locks.config().acquire.wait_limit;
+    assert_eq!(limit.unwrap().as_secs(), 30);
     assert_eq!(locks.default_backend(), "file");
-    let guard = locks
-        .lock("orders/import")
-        .unwrap()
-        .acquire()
-        .wait()
-        .unwrap();
-    assert_eq!(guard.key().namespace(), "shop");
+    let guard = locks.lock("orders/import").unwrap().acquire().wait();
+    assert_eq!(guard.unwrap().key().namespace(), "shop");
+}
+
+#[test]
+fn the_configurations_of_the_other_documents_are_accepted() {
+    let place = tempfile::tempdir().unwrap();
+    let celery = &blocks_of("docs/GUARANTEES.md", "toml")[0];
+    assert_eq!(manager(place.path(), celery).default_backend(), "file");
+
+    let routed = &blocks_of("crates/lock-manager/README.md", "toml")[0];
+    let locks = manager(place.path(), routed);
+    assert_eq!(locks.default_backend(), "threading");
+    let backend = |name: &str| locks.lock(name).unwrap().backend().capabilities().name;
+    assert_eq!(backend("schema_orders"), "file");
+    assert_eq!(backend("orders"), "threading");
 }
 
 #[test]
@@ -68,9 +80,7 @@ fn the_dependency_is_a_crate_of_this_checkout() {
     for (name, dependency) in manifest["dependencies"].as_table().unwrap() {
         let path = dependency["path"].as_str().unwrap();
         let inside = path.strip_prefix("lock/").unwrap();
-        let manifest = std::path::Path::new(text::ROOT)
-            .join(inside)
-            .join("Cargo.toml");
+        let manifest = Path::new(text::ROOT).join(inside).join("Cargo.toml");
         let manifest: toml::Table = std::fs::read_to_string(manifest).unwrap().parse().unwrap();
         assert_eq!(manifest["package"]["name"].as_str().unwrap(), name);
     }

@@ -81,7 +81,7 @@ async fn drop_at(plant: Option<Plant>, point: Point, trouble: Trouble) -> Verdic
     let (server, key) = (server(plant), key("a"));
     // Asking again would be granted what is to be claimed.
     let client = match point {
-        ClaimUnderWay | ClaimReplyUnderWay => Client::patient(&server),
+        ClaimUnderWay | ClaimReplyUnderWay => super::faults::patient(&server),
         _ => Client::new(&server),
     };
     let other = Client::new(&server);

@@ -4,13 +4,21 @@ use std::time::Duration;
 
 use futures_shim::poll_once;
 use lock_core::{FencedRegister, Released};
-use lock_testkit::network::{Fate, Keep, Kind, Leg, Plant, Server};
+use lock_testkit::network::{Fate, Keep, Kind, Leg, NetworkConfig, Plant, Server};
 
 use super::setup::{
     Client, Verdict, ensure, eventually, granted, joined, key, nothing_left, server, soon, steadily,
 };
 
 const WHILE: Duration = Duration::from_millis(250);
+
+/// One that does not ask again by itself.
+pub(crate) fn patient(server: &Server) -> Client {
+    let mut config = NetworkConfig::default();
+    config.request_timeout = Duration::from_millis(200);
+    config.ask_again = Duration::from_secs(60);
+    Client::with(server, config)
+}
 
 pub(crate) async fn a_lost_reply_gives_the_same_grant(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
@@ -48,11 +56,7 @@ pub(crate) async fn a_lost_push_does_not_lose_the_waiter(plant: Option<Plant>) -
 
 pub(crate) async fn a_late_push_gives_no_guard(plant: Option<Plant>) -> Verdict {
     let (server, key) = (server(plant), key("a"));
-    let (holder, late, next) = (
-        Client::new(&server),
-        Client::patient(&server),
-        Client::new(&server),
-    );
+    let (holder, late, next) = (Client::new(&server), patient(&server), Client::new(&server));
     let held = granted("first grant", holder.lock(&key).acquire()).await?;
     server.every(late.id(), Leg::Push, Kind::Offer, Fate::Held);
     let mut slow = Box::pin(late.lock(&key).acquire());

@@ -41,14 +41,6 @@ impl Client {
         Self::with(server, config)
     }
 
-    /// One that does not ask again by itself.
-    pub(crate) fn patient(server: &Server) -> Self {
-        let mut config = NetworkConfig::default();
-        config.request_timeout = Duration::from_millis(200);
-        config.ask_again = Duration::from_secs(60);
-        Self::with(server, config)
-    }
-
     pub(crate) fn with(server: &Server, config: NetworkConfig) -> Self {
         let network = NetworkBackend::with(server, config);
         let backend = Arc::new(Keepalive::new(Arc::new(network.clone())));

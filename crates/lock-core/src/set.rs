@@ -38,17 +38,19 @@ pub async fn acquire_all(locks: &[Lock], options: &AcquireOptions) -> Result<Gua
 }
 
 /// By backend, then key. Every process that shares backends must agree on this order, so it rests on
-/// names, not addresses.
+/// names. Only two backends of one kind that hold the same key are told apart by where they are in
+/// memory: those of one process agree on that.
 fn in_order(locks: &[Lock]) -> Vec<&Lock> {
     let mut ordered: Vec<&Lock> = locks.iter().collect();
     ordered.sort_by(|a, b| order(a, b));
-    ordered.dedup_by(|a, b| order(a, b).is_eq() && Arc::ptr_eq(a.backend(), b.backend()));
+    ordered.dedup_by(|a, b| order(a, b).is_eq());
     ordered
 }
 
 fn order(a: &Lock, b: &Lock) -> Ordering {
-    let backend = |lock: &Lock| lock.backend().capabilities().name;
-    (backend(a), a.key()).cmp(&(backend(b), b.key()))
+    let kind = |lock: &Lock| lock.backend().capabilities().name;
+    let place = |lock: &Lock| Arc::as_ptr(lock.backend()).cast::<()>();
+    (kind(a), a.key(), place(a)).cmp(&(kind(b), b.key(), place(b)))
 }
 
 /// Several locks held together. Dropping it releases them in reverse order.

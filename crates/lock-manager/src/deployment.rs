@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use lock_core::{Error, ErrorKind, Result, Scope};
 use serde::{Deserialize, Serialize};
 
+use crate::kind::BackendKind;
+
 /// How the workers of a deployment run: the `--pool` of Celery, or its like elsewhere.
 ///
 /// | pool | worker processes | needs at least |
@@ -221,13 +223,21 @@ impl Need {
 
     /// What to write instead.
     fn remedy(&self) -> String {
-        let wider = match self.scope {
-            Scope::Process => "write `backend = \"threading\"`",
-            Scope::Host => "write `backend = \"file\"`, `\"sqlite\"`, `\"redis\"` or `\"etcd\"`",
-            Scope::Network => "write `backend = \"redis\"` or `\"etcd\"`",
+        let reaching: Vec<String> = BackendKind::ALL
+            .into_iter()
+            .filter(|kind| kind.is_available() && kind.scope() >= self.scope)
+            .map(|kind| format!("`backend = \"{}\"`", kind.name()))
+            .collect();
+        let wider = if reaching.is_empty() {
+            format!(
+                "no backend of this build excludes {}; plug one in with `LockManager::builder()`",
+                reach(self.scope)
+            )
+        } else {
+            format!("write {}", reaching.join(" or "))
         };
         if self.state.is_empty() {
-            return wider.to_owned();
+            return wider;
         }
         format!("{wider}; or {}", self.state)
     }

@@ -186,3 +186,25 @@ fn a_loss_that_was_told_is_not_taken_back_by_the_release() {
         assert_eq!(released, lock_core::Released::AlreadyLost);
     }
 }
+
+#[test]
+fn sets_over_two_backends_of_one_kind_are_taken_in_one_order() {
+    let lock =
+        |backend: ThreadingBackend| Lock::new(Arc::new(backend), LockKey::new("key").unwrap());
+    let (here, there) = (lock(ThreadingBackend::new()), lock(ThreadingBackend::new()));
+    // Fencing numbers of one backend are far above those of the other, and so tell them apart.
+    for _ in 0..100 {
+        drop(here.acquire().wait().unwrap());
+    }
+    let from_here = |locks: &[Lock]| {
+        let set = block_on(lock_core::acquire_all(locks, &AcquireOptions::new())).unwrap();
+        let bases = set
+            .guards()
+            .iter()
+            .map(|guard| guard.fencing_token().unwrap().number().base());
+        bases.map(|base| base > 50).collect::<Vec<_>>()
+    };
+    let one_way = from_here(&[here.clone(), there.clone()]);
+    assert_eq!(one_way, from_here(&[there, here]));
+    assert_eq!(one_way.len(), 2);
+}

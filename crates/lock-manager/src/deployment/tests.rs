@@ -146,14 +146,15 @@ fn a_backend_that_does_not_reach_is_refused_with_what_to_write() {
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude the processes of one host because pool `prefork` runs its workers \
-             as processes; write `backend = \"file\"`, `\"sqlite\"`, `\"redis\"` or `\"etcd\"`",
+             as processes; write `backend = \"file\"`",
         ),
         (
             deployment(Pool::Prefork, None, None),
             FILE,
             "`backend`: backend `file` excludes only the processes of one host, but a lock must \
              exclude processes on other hosts because pool `prefork` runs several processes and \
-             `hosts` is not stated; write `backend = \"redis\"` or `\"etcd\"`; or if all of them \
+             `hosts` is not stated; no backend of this build excludes \
+             processes on other hosts; plug one in with `LockManager::builder()`; or if all of them \
              run on one host, write `hosts = 1`",
         ),
         (
@@ -161,21 +162,22 @@ fn a_backend_that_does_not_reach_is_refused_with_what_to_write() {
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude the processes of one host because `worker_processes` is 2; write \
-             `backend = \"file\"`, `\"sqlite\"`, `\"redis\"` or `\"etcd\"`",
+             `backend = \"file\"`",
         ),
         (
             deployment(Pool::Solo, None, 2),
             FILE,
             "`backend`: backend `file` excludes only the processes of one host, but a lock must \
-             exclude processes on other hosts because `hosts` is 2; write `backend = \"redis\"` or \
-             `\"etcd\"`",
+             exclude processes on other hosts because `hosts` is 2; no backend of this build excludes \
+             processes on other hosts; plug one in with `LockManager::builder()`",
         ),
         (
             deployment(Pool::Custom, 1, None),
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude processes on other hosts because pool `custom` runs on an unstated \
-             number of hosts; write `backend = \"redis\"` or `\"etcd\"`; or state \
+             number of hosts; no backend of this build excludes \
+             processes on other hosts; plug one in with `LockManager::builder()`; or state \
              `worker_processes` and `hosts`",
         ),
     ] {

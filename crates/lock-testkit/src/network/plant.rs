@@ -31,7 +31,9 @@ pub enum Plant {
     CancelLostOnDrop,
     /// Client: a cancel is sent once, and not again when it is not confirmed.
     CancelSentOnce,
-    /// Client: after a reconnect an attempt that was abandoned is asked for again.
+    /// Client: what a request brought back that was overtaken by its cancel is left there.
+    OvertakenLeft,
+    /// Client: after a reconnect an attempt that was abandoned is asked for again, and left there.
     AbandonedAskedAgain,
     /// Client: a waiter relies on the push alone.
     NoSafetyNet,
@@ -41,7 +43,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AcquireNotIdempotent,
         Self::ReleaseWithoutOwnerCheck,
         Self::RenewalRecreates,
@@ -55,6 +57,7 @@ impl Plant {
         Self::OfferByKey,
         Self::CancelLostOnDrop,
         Self::CancelSentOnce,
+        Self::OvertakenLeft,
         Self::AbandonedAskedAgain,
         Self::NoSafetyNet,
         Self::HoldersNotRevalidated,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lock_core::{Acquire, InspectQuery, LockGuard};
 use lock_testkit::network::{Fate, Kind, Leg, Plant, Server};
 
+use super::faults::patient;
 use super::setup::{Client, Verdict, ensure, eventually, granted, key, nothing_left, server, soon};
 
 /// Where an acquire or a release is when it is dropped.
@@ -81,7 +82,7 @@ async fn drop_at(plant: Option<Plant>, point: Point, trouble: Trouble) -> Verdic
     let (server, key) = (server(plant), key("a"));
     // Asking again would be granted what is to be claimed.
     let client = match point {
-        ClaimUnderWay | ClaimReplyUnderWay => super::faults::patient(&server),
+        ClaimUnderWay | ClaimReplyUnderWay => patient(&server),
         _ => Client::new(&server),
     };
     let other = Client::new(&server);

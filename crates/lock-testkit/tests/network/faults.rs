@@ -12,7 +12,7 @@ use super::setup::{
 
 const WHILE: Duration = Duration::from_millis(250);
 
-/// One that does not ask again by itself.
+/// A client that relies on pushes for a long time.
 pub(crate) fn patient(server: &Server) -> Client {
     let mut config = NetworkConfig::default();
     config.request_timeout = Duration::from_millis(200);

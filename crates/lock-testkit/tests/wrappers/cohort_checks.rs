@@ -208,9 +208,16 @@ async fn a_release_dropped_anywhere_leaves_nothing() {
             .unwrap();
         let mut release = Box::pin(guard.release());
         if polled {
+            // Held, or the I/O thread may answer within the first poll.
+            let id = process.client.id();
+            server.next(id, Leg::Reply, Kind::Release, Fate::Held, 1);
             assert!(!poll_once(&mut release), "the release needed no server");
+            eventually("it is under way", || server.held_messages() == 1)
+                .await
+                .unwrap();
         }
         drop(release);
+        server.let_go();
         clean(&server, &[&process]).await;
     }
     // The step itself, which a wrapper outside may drop.

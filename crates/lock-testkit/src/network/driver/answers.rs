@@ -172,6 +172,9 @@ impl Driver {
 
     /// An acquire that was overtaken by the end of its attempt has brought it back at the server.
     fn ended_answered(&mut self, key: &LockKey, attempt: OwnerToken, answer: &Answer) {
+        if self.server.has(Plant::OvertakenLeft) || self.server.has(Plant::AbandonedAskedAgain) {
+            return;
+        }
         let is_back = matches!(answer, Answer::Granted(_) | Answer::Queued);
         if is_back && self.pledges.has_ended(attempt) {
             self.abandon(key.clone(), attempt);

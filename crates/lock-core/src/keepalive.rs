@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::clock::Instant;
 use crate::fork::ForkLocal;
@@ -18,6 +19,9 @@ use crate::{
 const RENEW_AFTER: u32 = 3;
 /// After a failed renewal the next try comes after this part of the lease's life.
 const RETRY_AFTER: u32 = 12;
+/// A renewal that is not answered within this part of the shortest life counts as failed, so that
+/// there is time for another one.
+const HANGS_AFTER: u32 = 4;
 /// Leases that fall due within this time of each other are renewed in one batch, as a part of life.
 const BATCH_WITHIN: u32 = 12;
 
@@ -78,32 +82,31 @@ impl Keepalive {
     }
 
     async fn renew_due(&self, batch: Vec<Renewal>) {
-        let longest = batch
-            .iter()
-            .map(|renewal| renewal.ttl)
-            .max()
-            .unwrap_or_default();
-        let renewed = tokio::time::timeout(longest, self.inner.renew(&batch)).await;
-        match renewed {
-            Ok(Ok(outcomes)) => {
-                for (renewal, outcome) in batch.iter().zip(outcomes) {
-                    self.leases().settle(renewal, Some(outcome));
-                }
-            }
-            failed => {
-                let reason = failed.map_or_else(
-                    |_| "no answer".to_owned(),
-                    |outcome| {
-                        outcome
-                            .err()
-                            .map_or_else(String::new, |error| error.to_string())
-                    },
-                );
+        let outcomes = match self.renew_in_time(&batch).await {
+            Ok(outcomes) => outcomes,
+            Err(reason) => {
                 tracing::warn!(leases = batch.len(), reason, "renewal failed, trying again");
-                for renewal in &batch {
-                    self.leases().settle(renewal, None);
-                }
+                Vec::new()
             }
+        };
+        let mut outcomes = outcomes.into_iter();
+        for renewal in &batch {
+            // Every one of them, or a lease without an outcome would be in flight for ever.
+            self.leases().settle(renewal, outcomes.next());
+        }
+    }
+
+    async fn renew_in_time(&self, batch: &[Renewal]) -> Result<Vec<Renewed>, String> {
+        let shortest = batch.iter().map(|renewal| renewal.ttl).min();
+        let limit = shortest.unwrap_or_default() / HANGS_AFTER;
+        let (inner, batch) = (Arc::clone(&self.inner), batch.to_vec());
+        // A task of its own, so that a backend that panics is one that failed.
+        let mut renewal = JoinSet::new();
+        renewal.spawn_on(async move { inner.renew(&batch).await }, runtime::handle());
+        match tokio::time::timeout(limit, renewal.join_next()).await {
+            Ok(Some(Ok(outcome))) => outcome.map_err(|error| error.to_string()),
+            Ok(Some(Err(panic))) => Err(panic.to_string()),
+            Ok(None) | Err(_) => Err("no answer".to_owned()),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::time::Sleep;
 
-use crate::blocking::thread_waker;
+use crate::blocking::{may_park, thread_waker};
 use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::{
@@ -42,7 +43,8 @@ impl Acquire {
     /// Waits on the calling thread instead of a task.
     ///
     /// # Errors
-    /// As [`Lock::acquire`](crate::Lock::acquire).
+    /// As [`Lock::acquire`](crate::Lock::acquire); `Unsupported` when it would have to wait on the
+    /// lock I/O thread, in a waker that runs there.
     ///
     /// # Blocking
     /// Parks the thread as long as the wait limit allows. Do not call it on a thread that runs
@@ -106,7 +108,10 @@ struct Callback<F>(F);
 
 impl<F: Fn() + Send + Sync> Wake for Callback<F> {
     fn wake(self: Arc<Self>) {
-        (self.0)();
+        // Whoever made it ready has others to wake.
+        if catch_unwind(AssertUnwindSafe(|| (self.0)())).is_err() {
+            tracing::error!("a readiness callback panicked");
+        }
     }
 }
 
@@ -200,7 +205,12 @@ impl Attempt {
             let State::Asked { request, .. } = &self.state else {
                 return Ok(None);
             };
-            match request.wait.deadline() {
+            let deadline = request.wait.deadline();
+            if let Err(error) = may_park() {
+                self.end();
+                return Err(error.with_key(&self.shared.key));
+            }
+            match deadline {
                 None => std::thread::park(),
                 Some(deadline) if deadline.has_passed() => return self.give_up(),
                 Some(deadline) => std::thread::park_timeout(deadline.remaining()),
@@ -292,17 +302,21 @@ impl Attempt {
 
     /// Ends the attempt: the backend hears of it once, after its future is gone.
     fn end(&mut self) {
-        let State::Asked { request, step, .. } = std::mem::replace(&mut self.state, State::Over)
+        let State::Asked {
+            request,
+            step,
+            timer,
+        } = std::mem::replace(&mut self.state, State::Over)
         else {
             return;
         };
         if self.generation == fork::generation() {
             let attempt: OwnerToken = request.attempt;
-            drop(step);
+            drop((step, timer));
             self.shared.backend.abandon(&self.shared.key, attempt);
         } else {
-            // The future may wait for a thread that stayed in the parent.
-            std::mem::forget(step);
+            // Their drop may wait for a mutex whose owner stayed in the parent.
+            std::mem::forget((step, timer));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::guard::Bounds;
 use crate::{
     Error, ErrorKind, Fence, FencingNumber, LockKey, Mode, OwnerToken, ReadVersion, Result, Slot,
     Validity,
@@ -20,6 +21,8 @@ pub struct Detached {
     pub(crate) mode: Mode,
     pub(crate) fence: Fence,
     pub(crate) validity: Option<Validity>,
+    /// What goes on bounding the hold. Text does not carry it.
+    pub(crate) bounds: Option<Box<Bounds>>,
 }
 
 impl Detached {
@@ -89,6 +92,7 @@ impl FromStr for Detached {
             mode,
             fence,
             validity: None,
+            bounds: None,
         })
     }
 }

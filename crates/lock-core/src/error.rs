@@ -210,6 +210,14 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether it says for certain that a change of a grant was refused.
+    pub(crate) fn changed_nothing(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Unsupported | ErrorKind::ModeConflict
+        )
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::acquire::HoldLimits;
-use crate::blocking::block_on;
+use crate::blocking::{block_on, may_park};
 use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::{
@@ -32,11 +32,12 @@ pub struct LockGuard {
     mode: Mode,
     /// The fork generation it was granted in.
     generation: u64,
-    limits: Option<Box<Limits>>,
+    bounds: Option<Box<Bounds>>,
 }
 
 /// What bounds the hold, if anything does.
-struct Limits {
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
     release_after: Option<Instant>,
     max_hold: Option<AbortHandle>,
 }
@@ -51,18 +52,24 @@ impl LockGuard {
             grant,
             mode,
             generation,
-            limits: None,
+            bounds: None,
         }
     }
 
     /// Applies the options that outlive the acquire.
     pub(crate) fn limited(mut self, limits: HoldLimits) -> Self {
         if limits.max_hold.is_some() || limits.at_least.is_some() {
-            self.limits = Some(Box::new(Limits {
+            self.bounds = Some(Box::new(Bounds {
                 release_after: limits.at_least.map(|duration| Instant::now() + duration),
                 max_hold: limits.max_hold.and_then(|limit| self.bound_hold(limit)),
             }));
         }
+        self
+    }
+
+    /// Takes over what bounded the hold before it was detached.
+    pub(crate) fn bounded(mut self, bounds: Option<Box<Bounds>>) -> Self {
+        self.bounds = bounds;
         self
     }
 
@@ -203,7 +210,8 @@ impl LockGuard {
     /// [`release`](Self::release) for threads without a runtime.
     ///
     /// # Errors
-    /// As [`release`](Self::release).
+    /// As [`release`](Self::release); `Unsupported` when it would have to wait on the lock I/O
+    /// thread. The lock is given back all the same.
     ///
     /// # Blocking
     /// As long as the backend takes to answer. Do not call it on a thread that runs async tasks.
@@ -211,7 +219,7 @@ impl LockGuard {
         match self.release_step() {
             Step::Ready(outcome) => self.settle_release(outcome),
             Step::Waiting(future) => {
-                let outcome = block_on(future);
+                let outcome = may_park().and_then(|()| block_on(future));
                 self.settle_release(outcome)
             }
         }
@@ -249,7 +257,7 @@ impl LockGuard {
 
     /// Keeps the lock until `hold_at_least` is over. Returns whether it must be kept.
     fn defer_release(&mut self) -> bool {
-        let Some(until) = self.limits.as_ref().and_then(|limits| limits.release_after) else {
+        let Some(until) = self.bounds.as_ref().and_then(|bounds| bounds.release_after) else {
             return false;
         };
         if until.has_passed() || self.loss().is_some() {
@@ -272,7 +280,8 @@ impl LockGuard {
     /// Turns an exclusive hold into a shared one; no other exclusive holder comes in between.
     ///
     /// # Errors
-    /// `Unsupported` where the backend cannot do it atomically (the lock is then held as before),
+    /// `Unsupported` where the backend cannot do it atomically, and `ModeConflict` when somebody
+    /// waits for a mode that shared ones never take turns with: the lock is then held as before.
     /// `Lost`, and `InvalidConfig` unless the mode is exclusive.
     ///
     /// # Cancel safety
@@ -295,7 +304,7 @@ impl LockGuard {
         match step.finish().await {
             Ok(grant) => self.adopt(grant),
             Err(error) => {
-                if error.kind() == ErrorKind::Unsupported {
+                if error.changed_nothing() {
                     self.mode = Mode::Exclusive;
                     self.grant = before;
                 }
@@ -342,8 +351,8 @@ impl LockGuard {
             mode: self.mode,
             fence: grant.fence,
             validity: self.grant.validity.clone(),
+            bounds: self.bounds.take(),
         };
-        self.keep_max_hold();
         self.shared = None;
         Ok(detached)
     }
@@ -351,10 +360,14 @@ impl LockGuard {
     /// Forgets the guard without releasing: the lock then ends with its lease, its `max_hold`, or
     /// the process. Renewal stops.
     pub fn leak(mut self) {
+        if !self.is_held() {
+            // Nothing is left to hold; the drop clears up.
+            return;
+        }
         if let Step::Waiting(future) = self.alter(Change::Detach) {
             runtime::handle().spawn(future);
         }
-        self.keep_max_hold();
+        self.bounds = None;
         self.shared = None;
     }
 
@@ -373,12 +386,6 @@ impl LockGuard {
             validity: signal.or(grant.validity),
             ..grant
         };
-    }
-
-    fn keep_max_hold(&mut self) {
-        if let Some(limits) = &mut self.limits {
-            limits.max_hold = None;
-        }
     }
 
     fn lost_error(&self, reason: LossReason) -> Error {
@@ -411,22 +418,25 @@ impl Drop for LockGuard {
             // The lock stays with the parent.
             std::mem::forget(self.shared.take());
             std::mem::forget(self.grant.validity.take());
+            // Aborting would lock the queue of a runtime whose thread stayed there too.
+            std::mem::forget(self.bounds.take());
             return;
         }
+        self.give_back();
+        if let Some(task) = self.bounds.take().and_then(|bounds| bounds.max_hold) {
+            task.abort();
+        }
+    }
+}
+
+impl LockGuard {
+    fn give_back(&mut self) {
         if self.shared.is_none() || self.defer_release() {
             return;
         }
         if let Some(shared) = self.shared.take() {
             self.end_signal();
             shared.backend.abandon(&shared.key, self.grant.attempt);
-        }
-    }
-}
-
-impl Drop for Limits {
-    fn drop(&mut self) {
-        if let Some(task) = &self.max_hold {
-            task.abort();
         }
     }
 }

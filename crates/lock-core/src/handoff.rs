@@ -44,10 +44,15 @@ impl<T> Handoff<T> {
     /// Takes the value, or leaves the waker.
     pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<T> {
         let mut state = self.state();
-        if let State::Empty(waker) = &mut *state {
-            match waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                None => *waker = Some(context.waker().clone()),
+        if let State::Empty(place) = &mut *state {
+            if !place
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(context.waker()))
+            {
+                let earlier = place.replace(context.waker().clone());
+                // Its drop may run code of the user, which may come back here.
+                drop(state);
+                drop(earlier);
             }
             return Poll::Pending;
         }

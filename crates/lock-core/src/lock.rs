@@ -203,11 +203,8 @@ impl Lock {
             .alter(self.key(), &grant, Change::Attach)
             .finish()
             .await?;
-        Ok(LockGuard::new(
-            Arc::clone(&self.shared),
-            grant,
-            detached.mode,
-        ))
+        let guard = LockGuard::new(Arc::clone(&self.shared), grant, detached.mode);
+        Ok(guard.bounded(detached.bounds))
     }
 
     /// Whether anyone holds the lock now. Advisory: it may be out of date when it returns.
@@ -245,7 +242,7 @@ impl TryAcquire {
     /// Waits on the calling thread instead of a task.
     ///
     /// # Errors
-    /// As [`Lock::try_acquire`].
+    /// As [`Lock::try_acquire`]; `Unsupported` when it would have to wait on the lock I/O thread.
     ///
     /// # Blocking
     /// Parks the thread as long as the wait limit allows. Do not call it on a thread that runs

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::blocking::thread_waker;
+use crate::blocking::{may_park, thread_waker};
 use crate::clock::Instant;
 use crate::{LossReason, Validity, runtime};
 
@@ -46,6 +46,10 @@ impl Lost {
     ///
     /// # Blocking
     /// Parks the calling thread. Do not call it on a thread that runs async tasks.
+    ///
+    /// # Panics
+    /// When it would park the lock I/O thread, in a waker that runs there.
+    #[expect(clippy::panic, reason = "documented under # Panics")]
     pub fn wait_for(&self, limit: Duration) -> Option<LossReason> {
         let until = Instant::now() + limit;
         let waker = thread_waker();
@@ -57,6 +61,9 @@ impl Lost {
             }
             if until.has_passed() {
                 return None;
+            }
+            if let Err(error) = may_park() {
+                panic!("{error}");
             }
             let expiry = self.validity.as_ref().and_then(Validity::deadline);
             let next = expiry.map_or(until, |expiry| expiry.min(until));

@@ -4,7 +4,9 @@
 //! same under tokio, another executor, or none, and keeps its lease while the caller's threads are
 //! busy. After a fork the child starts its own.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
@@ -40,11 +42,31 @@ fn start() -> IoThread {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("lock-io".into())
-        .spawn(move || drop(runtime.block_on(stopped)))
+        .spawn(move || {
+            IS_IO_THREAD.set(true);
+            drop(runtime.block_on(stopped));
+        })
         .expect("the operating system refused a thread for lock I/O");
     IoThread {
         handle,
         _stop: stop,
+    }
+}
+
+thread_local! {
+    static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is the I/O thread, which must not be blocked.
+pub(crate) fn is_io_thread() -> bool {
+    IS_IO_THREAD.get()
+}
+
+/// Wakes, and keeps a panic in the waker to itself: it is reported, and others are woken all the
+/// same. Every backend should wake by this.
+pub fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker panicked");
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::{Lost, OwnerToken, runtime};
+use crate::{Lost, OwnerToken, fork, runtime};
 
 /// Why a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,8 @@ struct Inner {
     /// 0 while held, else a loss reason, or [`ENDED`].
     lost: AtomicU8,
     lease: Option<LeaseTerms>,
+    /// The fork generation it was made in: a child touches no mutex of its parent's.
+    generation: u64,
     watchers: Mutex<Watchers>,
     /// What this is a part of, and its place among the parts.
     whole: Option<(Validity, u64)>,
@@ -97,6 +99,7 @@ impl Validity {
             deadline: AtomicU64::new(deadline),
             lost: AtomicU8::new(0),
             lease,
+            generation: fork::generation(),
             watchers: Mutex::default(),
             whole: None,
         }))
@@ -106,6 +109,9 @@ impl Validity {
     /// be lost, or ended, alone.
     #[must_use]
     pub fn part(&self) -> Self {
+        if self.is_forked() {
+            return self.clone();
+        }
         let mut watchers = self.watchers();
         watchers.next_id += 1;
         let id = watchers.next_id;
@@ -114,6 +120,7 @@ impl Validity {
             // Read under the lock: `lose` sets the level before it takes the parts.
             lost: AtomicU8::new(self.0.lost.load(Ordering::Acquire)),
             lease: self.0.lease,
+            generation: self.0.generation,
             watchers: Mutex::default(),
             whole: Some((self.clone(), id)),
         });
@@ -124,6 +131,9 @@ impl Validity {
     /// The guard gave its lock back: the signal never fires from now on. Changes nothing about what
     /// this is a part of, nor about a loss before.
     pub fn end(&self) {
+        if self.is_forked() {
+            return;
+        }
         let held = 0;
         let ended = self
             .0
@@ -168,6 +178,9 @@ impl Validity {
         if let Some(reason) = self.signalled() {
             return Some(reason);
         }
+        if self.is_forked() {
+            return None;
+        }
         if let Some((whole, _)) = &self.0.whole {
             // Its loss reaches this part, unless it was ended.
             whole.loss()?;
@@ -183,7 +196,7 @@ impl Validity {
     /// [`loss`](Self::loss) without signalling it, so that it can be asked under a lock.
     pub(crate) fn peek_loss(&self) -> Option<LossReason> {
         let expired = || self.deadline().is_some_and(Instant::has_passed);
-        decode(self.0.lost.load(Ordering::Acquire))
+        self.signalled()
             .or_else(|| expired().then_some(LossReason::Expired))
     }
 
@@ -191,6 +204,9 @@ impl Validity {
     ///
     /// Wakers run on this thread, callbacks on a thread of their own, neither under a lock.
     pub fn lose(&self, reason: LossReason) -> bool {
+        if self.is_forked() {
+            return false;
+        }
         let code = encode(reason);
         if self
             .0
@@ -202,7 +218,7 @@ impl Validity {
         }
         let watchers = std::mem::take(&mut *self.watchers());
         for (_, waker) in watchers.wakers {
-            waker.wake();
+            runtime::wake(waker);
         }
         for callback in watchers.callbacks {
             runtime::run_apart(move || callback(reason));
@@ -226,6 +242,9 @@ impl Validity {
     /// lost already.
     pub(crate) fn watch(&self, place: Option<u64>, waker: &Waker) -> Result<u64, LossReason> {
         let mut waker = waker.clone();
+        if self.is_forked() {
+            return Err(LossReason::Forked);
+        }
         let mut watchers = self.watchers();
         // Read under the lock: `lose` sets the level before it takes the wakers.
         if let Some(reason) = self.signalled() {
@@ -247,6 +266,9 @@ impl Validity {
 
     /// Takes a waker back.
     pub(crate) fn unwatch(&self, place: u64) {
+        if self.is_forked() {
+            return;
+        }
         let mut watchers = self.watchers();
         let at = watchers.wakers.iter().position(|(id, _)| *id == place);
         let gone = at.map(|at| watchers.wakers.swap_remove(at));
@@ -259,6 +281,9 @@ impl Validity {
     where
         F: FnOnce(LossReason) + Send + 'static,
     {
+        if self.is_forked() {
+            return Err((LossReason::Forked, callback));
+        }
         let mut watchers = self.watchers();
         if let Some(reason) = self.signalled() {
             return Err((reason, callback));
@@ -268,7 +293,14 @@ impl Validity {
     }
 
     fn signalled(&self) -> Option<LossReason> {
-        decode(self.0.lost.load(Ordering::Acquire))
+        match self.0.lost.load(Ordering::Acquire) {
+            0 if self.is_forked() => Some(LossReason::Forked),
+            code => decode(code),
+        }
+    }
+
+    fn is_forked(&self) -> bool {
+        self.0.is_forked()
     }
 
     fn watchers(&self) -> MutexGuard<'_, Watchers> {
@@ -279,8 +311,20 @@ impl Validity {
     }
 }
 
+impl Inner {
+    fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.is_forked() {
+            // What the parent's tasks left here stays as it was, and so does its mutex.
+            std::mem::forget(std::mem::take(&mut self.watchers));
+            std::mem::forget(self.whole.take());
+            return;
+        }
         if let Some((whole, place)) = &self.whole {
             whole.watchers().parts.remove(place);
         }

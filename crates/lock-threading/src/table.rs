@@ -13,7 +13,7 @@ use lock_core::fork::ForkLocal;
 use lock_core::{
     Change, Fence, FencingNumber, Grant, Handoff, InspectPage, InspectQuery, KeyQueue, KeyReport,
     LockKey, Mode, OwnerId, OwnerToken, Party, PartyRecord, ProcessRecord, ReadVersion, Refusal,
-    Request, Result, Slot, clock,
+    Request, Result, Slot, clock, runtime,
 };
 use smallvec::SmallVec;
 
@@ -119,6 +119,13 @@ impl View<'_> {
                 return Err(error);
             }
         }
+        // Asking again while it waits takes no second place.
+        if let Some(turn) = queue
+            .waiter(request.attempt)
+            .and_then(|it| it.data.turn.clone())
+        {
+            return Ok(Entered::Waits(turn));
+        }
         let turn = Turn::default();
         let mut party = party(request, Fence::Shared(None));
         party.data.turn = Some(Arc::clone(&turn));
@@ -132,6 +139,14 @@ impl View<'_> {
         key: &LockKey,
         request: &Request,
     ) -> Result<Option<Grant>> {
+        // Asking again under the same token is answered with the grant it already has.
+        if let Some(holder) = queue.holder_mut(request.attempt) {
+            return Ok(Some(Grant {
+                attempt: request.attempt,
+                fence: holder.data.fence,
+                validity: None,
+            }));
+        }
         if self.closed.load(Ordering::SeqCst) {
             return Err(closed());
         }
@@ -145,21 +160,8 @@ impl View<'_> {
                     validity: None,
                 }))
             }
-            Err(refusal) => {
-                // Asking again under the same token is answered with the grant it already has.
-                if let Some(holder) = queue.holder_mut(request.attempt) {
-                    let fence = holder.data.fence;
-                    return Ok(Some(Grant {
-                        attempt: request.attempt,
-                        fence,
-                        validity: None,
-                    }));
-                }
-                match refusal {
-                    Refusal::Contended => Ok(None),
-                    Refusal::Conflict(other) => Err(mode_conflict(key, request.mode, other)),
-                }
-            }
+            Err(Refusal::Contended) => Ok(None),
+            Err(Refusal::Conflict(other)) => Err(mode_conflict(key, request.mode, other)),
         }
     }
 
@@ -178,7 +180,7 @@ impl View<'_> {
             // The entry goes with its last user; what it held is dropped with the shard left.
             (gone, idle.then(|| entry.remove()))
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(runtime::wake);
         gone.0.is_some()
     }
 
@@ -199,7 +201,7 @@ impl View<'_> {
                 ..grant.clone()
             })
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(runtime::wake);
         altered
     }
 
@@ -294,7 +296,7 @@ impl View<'_> {
         }
         for turn in told {
             if let Some(waker) = turn.give(Err(closed())) {
-                waker.wake();
+                runtime::wake(waker);
             }
         }
     }

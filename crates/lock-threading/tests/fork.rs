@@ -1,9 +1,14 @@
 //! A forked child starts with no locks, and its copies of guards release nothing.
 #![cfg(unix)]
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use lock_core::{ErrorKind, Lock, LockKey, LossReason, OwnerToken};
+use lock_core::{AcquireOptions, ErrorKind, Lock, LockKey, LossReason, OwnerToken, runtime};
 use lock_threading::ThreadingBackend;
 
 /// Runs `work` in a forked child and returns whether it held.
@@ -69,4 +74,70 @@ fn the_parent_keeps_its_lock_when_a_child_exits() {
     assert!(lock.try_acquire().wait().unwrap().is_none());
     drop(guard);
     assert!(lock.try_acquire().wait().unwrap().is_some());
+}
+
+/// Keeps the locks of the I/O thread's runtime busy while it lives, so that a fork may copy them
+/// while they are held.
+struct BusyRuntime {
+    done: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BusyRuntime {
+    fn start() -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let busy = || {
+            let done = Arc::clone(&done);
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let task = runtime::handle().spawn(async {});
+                    while !task.is_finished() {
+                        let mut timer = Box::pin(runtime::sleep(Duration::from_secs(60)));
+                        let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    }
+                }
+            })
+        };
+        let threads = vec![busy(), busy()];
+        Self { done, threads }
+    }
+}
+
+impl Drop for BusyRuntime {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn a_child_drops_what_has_timers_without_waiting_for_the_parents_threads() {
+    let lock = Lock::new(
+        Arc::new(ThreadingBackend::new()),
+        LockKey::new("key").unwrap(),
+    );
+    let bounded = AcquireOptions::new().max_hold(Duration::from_secs(3600));
+    let limited = AcquireOptions::new().wait_limit(Duration::from_secs(3600));
+    let _busy = BusyRuntime::start();
+    for _ in 0..100 {
+        let guard = lock.acquire_with(&bounded).wait().unwrap();
+        let lost = guard.lost();
+        let mut waiting = lock.acquire_with(&limited);
+        assert!(waiting.try_take().is_none());
+        let mut mine = Some((waiting, guard, lost));
+        let child_went_on = in_child(|| {
+            #[expect(unsafe_code, reason = "ends a child that hangs")]
+            // SAFETY: has no preconditions.
+            unsafe {
+                libc::alarm(5);
+            }
+            let reason = mine.as_ref().and_then(|(_, _, lost)| lost.reason());
+            drop(mine.take());
+            reason == Some(LossReason::Forked)
+        });
+        assert!(child_went_on, "the child hung, or believed that it held");
+        drop(mine.take());
+    }
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use crate::{
-    Capabilities, Change, ErrorKind, Fence, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
-    Mode, OwnerId, OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
+    Capabilities, Change, Fence, Grant, InspectPage, InspectQuery, LockBackend, LockKey, Mode,
+    OwnerId, OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
 };
 pub use graph::WaitGraph;
 use state::{Holder, Place};
@@ -22,7 +22,7 @@ use waiting::WatchedWait;
 ///
 /// Keeps a [`WaitGraph`] of who holds and who waits. An acquire that would have to wait is looked at
 /// first: if it could never be granted, because everyone it waits for waits for it in turn, it fails
-/// with [`Deadlock`](ErrorKind::Deadlock), which names each owner, key, mode and acquire site of the
+/// with [`Deadlock`](crate::ErrorKind::Deadlock), which names each owner, key, mode and acquire site of the
 /// cycle ([`Error::cycle`](crate::Error::cycle)). Nothing has been queued or sent then. The owner
 /// that is refused still holds what it held: it should release that, and start again.
 ///
@@ -122,7 +122,7 @@ impl Deadlock {
         graph.change_mode(&place, attempt, Mode::Shared);
         let step = self.inner.alter(key, grant, Change::Downgrade);
         step.map(move |outcome| {
-            if matches!(&outcome, Err(error) if error.kind() == ErrorKind::Unsupported) {
+            if matches!(&outcome, Err(error) if error.changed_nothing()) {
                 graph.change_mode(&place, attempt, Mode::Exclusive);
             }
             outcome

@@ -156,7 +156,8 @@ impl AcquireOptions {
     /// The request of one new attempt.
     ///
     /// # Errors
-    /// `InvalidConfig` for a record over [`MAX_RECORD_LEN`](Self::MAX_RECORD_LEN).
+    /// `InvalidConfig` for a record over [`MAX_RECORD_LEN`](Self::MAX_RECORD_LEN), and for a
+    /// `hold_at_least` over `max_hold`.
     pub fn to_request(&self, wait: Wait) -> Result<Request> {
         if let Some(record) = &self.record
             && record.len() > Self::MAX_RECORD_LEN
@@ -168,6 +169,14 @@ impl AcquireOptions {
                     record.len(),
                     Self::MAX_RECORD_LEN
                 ),
+            ));
+        }
+        if let (Some(least), Some(most)) = (self.hold_at_least, self.max_hold)
+            && least > most
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("hold_at_least {least:?} is longer than max_hold {most:?}; shorten it"),
             ));
         }
         let mut request = Request::new(OwnerToken::mint(), self.mode, wait);

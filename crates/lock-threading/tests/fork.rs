@@ -53,7 +53,7 @@ fn locks_stay_with_the_parent() {
         let excludes = lock.try_acquire().wait().unwrap().is_none();
         drop(own);
         let times_out = lock
-            .try_acquire_for(std::time::Duration::ZERO)
+            .try_acquire_for(Duration::ZERO)
             .wait()
             .unwrap()
             .is_some();
@@ -92,6 +92,7 @@ impl BusyRuntime {
                 while !done.load(Ordering::Relaxed) {
                     let task = runtime::handle().spawn(async {});
                     while !task.is_finished() {
+                        // sleep: nobody waits for it; it is made and dropped to use its lock
                         let mut timer = Box::pin(runtime::sleep(Duration::from_secs(60)));
                         let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                     }

@@ -13,8 +13,8 @@ use crate::blocking::{may_park, thread_waker};
 use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::{
-    AcquireOptions, BoxFuture, Error, ErrorKind, Grant, LockGuard, OwnerToken, Request, Result,
-    Step, Wait, fork, runtime,
+    AcquireOptions, BoxFuture, Error, ErrorKind, Grant, LockGuard, Request, Result, Step, Wait,
+    fork, runtime,
 };
 
 /// A pending acquire. It keeps its place in the queue until it is dropped.
@@ -117,10 +117,13 @@ impl<F: Fn() + Send + Sync> Wake for Callback<F> {
 
 /// One attempt from request to guard. Dropping it ends the attempt, in any state.
 pub(crate) struct Attempt {
-    shared: Arc<Shared>,
+    /// Goes to the guard.
+    shared: Option<Arc<Shared>>,
     /// The fork generation it was made in.
     generation: u64,
-    limits: HoldLimits,
+    /// Stays where it is: moving it would cost as much as a lock.
+    request: Request,
+    limits: Option<Box<HoldLimits>>,
     state: State,
 }
 
@@ -132,20 +135,20 @@ pub(crate) struct HoldLimits {
 }
 
 impl HoldLimits {
-    pub(crate) fn of(options: &AcquireOptions) -> Self {
-        Self {
-            max_hold: options.max_hold,
-            at_least: options.hold_at_least,
-        }
+    /// `None` when nothing bounds the hold.
+    pub(crate) fn of(options: &AcquireOptions) -> Option<Self> {
+        let (max_hold, at_least) = (options.max_hold, options.hold_at_least);
+        (max_hold.is_some() || at_least.is_some()).then_some(Self { max_hold, at_least })
     }
 }
 
 enum State {
-    /// Not asked yet; or the options were refused.
-    New(Result<Request>),
+    /// The options were refused.
+    Refused(Error),
+    /// Not asked yet.
+    New,
     /// The backend knows the attempt.
     Asked {
-        request: Request,
         step: Option<BoxFuture<Result<Option<Grant>>>>,
         timer: Option<Pin<Box<Sleep>>>,
     },
@@ -153,18 +156,24 @@ enum State {
 }
 
 impl Attempt {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        request: Result<Request>,
-        options: &AcquireOptions,
-    ) -> Self {
-        let limits = HoldLimits::of(options);
+    pub(crate) fn new(shared: Arc<Shared>, request: Request, options: &AcquireOptions) -> Self {
         Self {
-            shared,
+            shared: Some(shared),
             generation: fork::generation(),
-            limits,
-            state: State::New(request),
+            request,
+            limits: HoldLimits::of(options).map(Box::new),
+            state: match options.check() {
+                Ok(()) => State::New,
+                Err(error) => State::Refused(error),
+            },
         }
+    }
+
+    fn shared(&self) -> &Shared {
+        // Invariant: `shared` goes to the guard with the last answer, after which nobody asks.
+        self.shared
+            .as_deref()
+            .unwrap_or_else(|| unreachable!("an acquire that has answered is asked no more"))
     }
 
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
@@ -175,10 +184,10 @@ impl Attempt {
             if let Poll::Ready(outcome) = self.poll_step(context) {
                 return Poll::Ready(outcome);
             }
-            let State::Asked { request, timer, .. } = &mut self.state else {
+            let State::Asked { timer, .. } = &mut self.state else {
                 return Poll::Pending;
             };
-            let Some(deadline) = request.wait.deadline() else {
+            let Some(deadline) = self.request.wait.deadline() else {
                 return Poll::Pending;
             };
             let sleep = timer.get_or_insert_with(|| Box::pin(runtime::sleep(deadline.remaining())));
@@ -202,15 +211,14 @@ impl Attempt {
             if let Poll::Ready(outcome) = self.poll_step(&mut context) {
                 return outcome;
             }
-            let State::Asked { request, .. } = &self.state else {
+            if !matches!(self.state, State::Asked { .. }) {
                 return Ok(None);
-            };
-            let deadline = request.wait.deadline();
+            }
             if let Err(error) = may_park() {
                 self.end();
-                return Err(error.with_key(&self.shared.key));
+                return Err(error.with_key(&self.shared().key));
             }
-            match deadline {
+            match self.request.wait.deadline() {
                 None => std::thread::park(),
                 Some(deadline) if deadline.has_passed() => return self.give_up(),
                 Some(deadline) => std::thread::park_timeout(deadline.remaining()),
@@ -220,51 +228,55 @@ impl Attempt {
 
     /// The first contact with the backend; answers at once when nobody is in the way.
     fn ask(&mut self) -> Option<Result<Option<LockGuard>>> {
-        if !matches!(self.state, State::New(_)) {
-            return None;
+        match &mut self.state {
+            State::New => {}
+            State::Refused(error) => {
+                let error = error.clone();
+                self.state = State::Over;
+                return Some(Err(error.with_key(&self.shared().key)));
+            }
+            State::Asked { .. } | State::Over => return None,
         }
         if self.generation != fork::generation() {
             self.state = State::Over;
             return Some(Err(self.forked()));
         }
-        let State::New(request) = std::mem::replace(&mut self.state, State::Over) else {
-            return None;
-        };
-        let mut request = match request {
-            Ok(request) => request,
-            Err(error) => return Some(Err(error.with_key(&self.shared.key))),
-        };
-        if request.wait.deadline().is_some_and(Instant::has_passed) {
-            request.wait = Wait::Now;
+        if self
+            .request
+            .wait
+            .deadline()
+            .is_some_and(Instant::has_passed)
+        {
+            self.request.wait = Wait::Now;
         }
         // Invariant: from here on the attempt is ended by `Drop`, also if the backend panics.
         self.state = State::Asked {
-            request,
             step: None,
             timer: None,
         };
-        let State::Asked { request, step, .. } = &mut self.state else {
-            return None;
-        };
-        match self.shared.backend.acquire(&self.shared.key, request) {
+        let shared = self.shared();
+        match shared.backend.acquire(&shared.key, &self.request) {
             Step::Ready(outcome) => Some(self.settle(outcome)),
             Step::Waiting(future) => {
-                *step = Some(future);
+                self.state = State::Asked {
+                    step: Some(future),
+                    timer: None,
+                };
                 None
             }
         }
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
-        if self.generation != fork::generation() {
-            return Poll::Ready(Err(self.forked()));
-        }
         let State::Asked {
             step: Some(step), ..
         } = &mut self.state
         else {
             return Poll::Pending;
         };
+        if self.generation != fork::generation() {
+            return Poll::Ready(Err(self.forked()));
+        }
         let outcome = std::task::ready!(step.as_mut().poll(context));
         Poll::Ready(self.settle(outcome))
     }
@@ -273,13 +285,14 @@ impl Attempt {
     fn settle(&mut self, outcome: Result<Option<Grant>>) -> Result<Option<LockGuard>> {
         match outcome {
             Ok(Some(grant)) => {
-                let State::Asked { request, .. } = std::mem::replace(&mut self.state, State::Over)
-                else {
+                let Some(shared) = self.shared.take() else {
                     return Ok(None);
                 };
-                let shared = Arc::clone(&self.shared);
-                let guard = LockGuard::new(shared, grant, request.mode);
-                Ok(Some(guard.limited(self.limits)))
+                self.state = State::Over;
+                let guard = LockGuard::new(shared, grant, self.request.mode);
+                Ok(Some(
+                    guard.limited(self.limits.take().map(|limits| *limits)),
+                ))
             }
             Ok(None) => {
                 self.state = State::Over;
@@ -289,7 +302,7 @@ impl Attempt {
                 self.end();
                 Err(match error.key() {
                     Some(_) => error,
-                    None => error.with_key(&self.shared.key),
+                    None => error.with_key(&self.shared().key),
                 })
             }
         }
@@ -302,18 +315,13 @@ impl Attempt {
 
     /// Ends the attempt: the backend hears of it once, after its future is gone.
     fn end(&mut self) {
-        let State::Asked {
-            request,
-            step,
-            timer,
-        } = std::mem::replace(&mut self.state, State::Over)
-        else {
+        let State::Asked { step, timer } = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
         if self.generation == fork::generation() {
-            let attempt: OwnerToken = request.attempt;
             drop((step, timer));
-            self.shared.backend.abandon(&self.shared.key, attempt);
+            let shared = self.shared();
+            shared.backend.abandon(&shared.key, self.request.attempt);
         } else {
             // Their drop may wait for a mutex whose owner stayed in the parent.
             std::mem::forget((step, timer));
@@ -323,8 +331,8 @@ impl Attempt {
     pub(crate) fn or_timeout(&self, granted: Option<LockGuard>) -> Result<LockGuard> {
         granted.ok_or_else(|| {
             Error::new(ErrorKind::Timeout, "another holder kept it the whole time")
-                .with_key(&self.shared.key)
-                .with_backend(self.shared.backend.capabilities().name)
+                .with_key(&self.shared().key)
+                .with_backend(self.shared().backend.capabilities().name)
         })
     }
 
@@ -333,7 +341,7 @@ impl Attempt {
             ErrorKind::Closed,
             "the acquire was started before a fork; start it again",
         )
-        .with_key(&self.shared.key)
+        .with_key(&self.shared().key)
     }
 }
 
@@ -346,12 +354,12 @@ impl Drop for Attempt {
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::New(_) => "new",
+            State::Refused(_) | State::New => "new",
             State::Asked { .. } => "asked",
             State::Over => "over",
         };
         f.debug_struct("Attempt")
-            .field("key", &self.shared.key)
+            .field("key", &self.shared.as_ref().map(|shared| &shared.key))
             .field("state", &state)
             .finish()
     }

@@ -57,8 +57,8 @@ impl LockGuard {
     }
 
     /// Applies the options that outlive the acquire.
-    pub(crate) fn limited(mut self, limits: HoldLimits) -> Self {
-        if limits.max_hold.is_some() || limits.at_least.is_some() {
+    pub(crate) fn limited(mut self, limits: Option<HoldLimits>) -> Self {
+        if let Some(limits) = limits {
             self.bounds = Some(Box::new(Bounds {
                 release_after: limits.at_least.map(|duration| Instant::now() + duration),
                 max_hold: limits.max_hold.and_then(|limit| self.bound_hold(limit)),

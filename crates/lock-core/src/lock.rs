@@ -166,10 +166,8 @@ impl Lock {
         site: &'static Location<'static>,
     ) -> Attempt {
         let wait = wait.unwrap_or_else(|| options.wait());
-        let request = options.to_request(wait).map(|mut request| {
-            request.site = Some(site);
-            request
-        });
+        let mut request = options.request(wait);
+        request.site = Some(site);
         Attempt::new(Arc::clone(&self.shared), request, options)
     }
 

@@ -159,6 +159,11 @@ impl AcquireOptions {
     /// `InvalidConfig` for a record over [`MAX_RECORD_LEN`](Self::MAX_RECORD_LEN), and for a
     /// `hold_at_least` over `max_hold`.
     pub fn to_request(&self, wait: Wait) -> Result<Request> {
+        self.check()?;
+        Ok(self.request(wait))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
         if let Some(record) = &self.record
             && record.len() > Self::MAX_RECORD_LEN
         {
@@ -179,6 +184,11 @@ impl AcquireOptions {
                 format!("hold_at_least {least:?} is longer than max_hold {most:?}; shorten it"),
             ));
         }
+        Ok(())
+    }
+
+    /// The request of one new attempt, unchecked.
+    pub(crate) fn request(&self, wait: Wait) -> Request {
         let mut request = Request::new(OwnerToken::mint(), self.mode, wait);
         request.priority = self.priority;
         request.ttl = self.ttl;
@@ -186,6 +196,6 @@ impl AcquireOptions {
         request.label.clone_from(&self.label);
         request.record.clone_from(&self.record);
         request.lock_delay = self.lock_delay;
-        Ok(request)
+        request
     }
 }

@@ -70,18 +70,8 @@ impl Acquire {
     /// # Errors
     /// When the operating system refuses a pipe; the acquire is then as it was.
     pub fn readiness(&mut self) -> std::io::Result<std::io::PipeReader> {
-        use std::io::Write as _;
-        use std::sync::atomic::{AtomicBool, Ordering};
-        let (reader, writer) = std::io::pipe()?;
-        let written = AtomicBool::new(false);
-        // One byte for the first poll, one for the news: the pipe can never be full.
-        self.on_ready(move || {
-            if !written.swap(true, Ordering::AcqRel) {
-                let _ = (&writer).write_all(&[1]);
-            } else {
-                let _ = (&writer).write(&[1]);
-            }
-        });
+        let (reader, tell) = readiness_pipe()?;
+        self.on_ready(tell);
         Ok(reader)
     }
 
@@ -102,6 +92,16 @@ impl Future for Acquire {
         let granted = std::task::ready!(self.attempt.poll(context));
         Poll::Ready(granted.and_then(|granted| self.attempt.or_timeout(granted)))
     }
+}
+
+/// A descriptor, and what makes it readable without ever blocking.
+fn readiness_pipe() -> std::io::Result<(std::io::PipeReader, impl Fn() + Send + Sync)> {
+    use std::io::Write as _;
+    let (reader, writer) = std::io::pipe()?;
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK)?;
+    // A full pipe refuses the byte, and is readable, which is all that it has to be.
+    let tell = move || drop((&writer).write(&[1]));
+    Ok((reader, tell))
 }
 
 struct Callback<F>(F);
@@ -362,5 +362,22 @@ impl fmt::Debug for Attempt {
             .field("key", &self.shared.as_ref().map(|shared| &shared.key))
             .field("state", &state)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn news_that_nobody_reads_block_nobody() {
+        let (mut reader, tell) = readiness_pipe().unwrap();
+        // More than a pipe holds.
+        for _ in 0..200_000 {
+            tell();
+        }
+        reader.read_exact(&mut [0]).unwrap();
     }
 }

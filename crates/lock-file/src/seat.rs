@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::SystemTime;
 
-use lock_core::{Fence, Grant, Handoff, LossReason, OwnerToken, Party, Request, Result, Validity};
+use lock_core::{
+    Fence, Grant, Handoff, LossReason, OwnerToken, Party, Request, Result, Validity, runtime,
+};
 use smallvec::SmallVec;
 
 use crate::kernel::Entry;
@@ -85,7 +87,7 @@ impl Aftermath {
             validity.lose(LossReason::Revoked);
         }
         for waker in self.wakers {
-            waker.wake();
+            runtime::wake(waker);
         }
         self.contend
     }

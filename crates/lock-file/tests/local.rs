@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use lock_core::{
@@ -314,4 +316,33 @@ fn random_shared_and_exclusive_holders_of_two_backends_never_overlap() {
     for thread in threads {
         thread.join().unwrap();
     }
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the user");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_no_other_waiter_asleep() {
+    let dir = directory();
+    let lock = lock(&open(dir.path()), "x");
+    let held = lock.acquire().wait().unwrap();
+    let mut first = pin!(lock.acquire_with(&options("shared")));
+    let broken = Waker::from(Arc::new(Panics));
+    let polled = first.as_mut().poll(&mut Context::from_waker(&broken));
+    assert!(polled.is_pending());
+    let (sender, news) = std::sync::mpsc::channel();
+    let mut second = lock.acquire_with(&options("shared"));
+    second.on_ready(move || sender.send(()).unwrap_or(()));
+    news.recv().unwrap();
+    assert!(second.try_take().is_none());
+    drop(held);
+    news.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(second.try_take().unwrap().is_ok());
+    let polled = first.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Ok(_))));
 }

@@ -5,6 +5,7 @@
     reason = "printing what was checked is this program's purpose"
 )]
 
+mod bench;
 mod ci;
 mod command;
 mod help;
@@ -20,29 +21,40 @@ use anyhow::Result;
 struct Command {
     name: &'static str,
     about: &'static str,
-    run: fn() -> Result<ExitCode>,
+    run: Run,
+}
+
+enum Run {
+    Alone(fn() -> Result<ExitCode>),
+    /// With whatever follows on the command line.
+    With(fn(&[String]) -> Result<ExitCode>),
 }
 
 const COMMANDS: &[Command] = &[
     Command {
         name: "ci",
         about: "all checks and all tests, as CI runs them",
-        run: ci::main,
+        run: Run::Alone(ci::main),
     },
     Command {
         name: "test-all-backends",
         about: "tests, doc tests, the conformance suite of every backend, every example",
-        run: test_all_backends::main,
+        run: Run::Alone(test_all_backends::main),
+    },
+    Command {
+        name: "bench",
+        about: "measure one backend against floors and peers",
+        run: Run::With(bench::main),
     },
     Command {
         name: "tidy",
         about: "house rules that no compiler checks",
-        run: tidy::main,
+        run: Run::Alone(tidy::main),
     },
     Command {
         name: "help",
         about: "this list",
-        run: help::main,
+        run: Run::Alone(help::main),
     },
 ];
 
@@ -55,12 +67,16 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> Result<ExitCode> {
-    let [name] = arguments else {
+    let Some((name, rest)) = arguments.split_first() else {
         help::main()?;
-        anyhow::bail!("expected one command, got {}", arguments.len());
+        anyhow::bail!("expected a command");
     };
     match COMMANDS.iter().find(|command| command.name == name) {
-        Some(command) => (command.run)(),
+        Some(command) => match command.run {
+            Run::With(run) => run(rest),
+            Run::Alone(run) if rest.is_empty() => run(),
+            Run::Alone(_) => anyhow::bail!("`{name}` takes no arguments, got {}", rest.join(" ")),
+        },
         None => anyhow::bail!("no command `{name}`; `cargo xtask help` lists them"),
     }
 }

@@ -53,9 +53,17 @@ impl Metadata {
 
 impl Package {
     pub(crate) fn examples(&self) -> impl Iterator<Item = &str> {
+        self.targets_of("example")
+    }
+
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &str> {
+        self.targets_of("bin")
+    }
+
+    fn targets_of(&self, kind: &str) -> impl Iterator<Item = &str> {
         self.targets
             .iter()
-            .filter(|target| target.kind.iter().any(|kind| kind == "example"))
+            .filter(move |target| target.kind.iter().any(|found| found == kind))
             .map(|target| target.name.as_str())
     }
 

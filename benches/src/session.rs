@@ -1,0 +1,187 @@
+//! One run of a bench: its sections, its bars, and how it ended.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::calibration::worst_stall;
+use crate::machine::{self, ProcessorTime};
+use crate::{Bar, Round, Rounds, Verdict};
+
+/// The rounds of a section, unless `--rounds` says otherwise.
+const ROUNDS: usize = 9;
+/// More foreign work than this, in cores, makes a round void.
+const MOST_FOREIGN_CORES: f64 = 0.2;
+
+/// One run of a bench.
+#[derive(Debug)]
+pub struct Session {
+    rounds: usize,
+    only: Option<String>,
+    verdicts: Vec<Verdict>,
+}
+
+impl Session {
+    /// Reads the command line and prints what is measured on what.
+    ///
+    /// # Errors
+    /// When an option is unknown.
+    pub fn start(name: &str) -> Result<Self> {
+        let session = Self::with_arguments(std::env::args().skip(1))?;
+        println!(
+            "bench {name}: {} rounds; {}",
+            session.rounds,
+            machine::description()
+        );
+        Ok(session)
+    }
+
+    fn with_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut session = Self {
+            rounds: ROUNDS,
+            only: None,
+            verdicts: Vec::new(),
+        };
+        while let Some(option) = arguments.next() {
+            let mut value = || {
+                let value = arguments.next();
+                value.with_context(|| format!("`{option}` needs a value"))
+            };
+            match option.as_str() {
+                "--rounds" => {
+                    let rounds = value()?.parse().context("`--rounds` takes a number")?;
+                    session.rounds = rounds;
+                }
+                "--only" => session.only = Some(value()?),
+                _ => bail!("no option `{option}`; there are `--rounds N` and `--only WORD`"),
+            }
+        }
+        Ok(session)
+    }
+
+    /// Whether `--only` leaves the section in.
+    pub fn wants(&self, section: &str) -> bool {
+        let only = self.only.as_deref();
+        only.is_none_or(|word| section.contains(word))
+    }
+
+    /// Measures a section, round after round; `None` when it is left out.
+    ///
+    /// # Errors
+    /// The first of `measure`.
+    pub fn section(
+        &self,
+        name: &str,
+        mut measure: impl FnMut(&mut Round) -> Result<()>,
+    ) -> Result<Option<Rounds>> {
+        if !self.wants(name) {
+            return Ok(None);
+        }
+        println!("\n== {name}");
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds {
+            let mut round = Round::default();
+            round.worst_stall = worst_stall();
+            let (before, start) = (ProcessorTime::now()?, Instant::now());
+            measure(&mut round).with_context(|| format!("measuring `{name}`"))?;
+            let after = ProcessorTime::now()?;
+            round.foreign_cores = after.foreign_cores_since(&before, start.elapsed());
+            round.is_void = round.foreign_cores > MOST_FOREIGN_CORES;
+            rounds.push(round);
+        }
+        let rounds = Rounds::from(rounds);
+        print_medians(&rounds);
+        Ok(Some(rounds))
+    }
+
+    /// Prints whether the median of `figure` over the rounds keeps the bar.
+    pub fn judge(&mut self, rounds: &Rounds, bar: &Bar, figure: impl Fn(&Round) -> f64) -> Verdict {
+        let figures: Vec<f64> = rounds.iter().map(figure).collect();
+        let (figure, limit, verdict) = bar.judge(rounds, &figures);
+        let (name, figure, limit) = (bar.name(), rounded(figure), rounded(limit));
+        println!("bar {name}: {figure} (limit {limit}): {verdict}");
+        self.verdicts.push(verdict);
+        verdict
+    }
+
+    /// Ends the run: fails when no bar was judged. A bar that falls short is a finding, which the
+    /// report tells, and no failure of the bench.
+    pub fn finish(self) -> ExitCode {
+        let count = |wanted| self.verdicts.iter().filter(|v| **v == wanted).count();
+        println!(
+            "\n{} bars hold, {} fall short, {} inconclusive",
+            count(Verdict::Holds),
+            count(Verdict::FallsShort),
+            count(Verdict::Inconclusive)
+        );
+        if self.verdicts.is_empty() {
+            println!("error: no bar was judged; does `--only` match a section?");
+            return ExitCode::FAILURE;
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+fn print_medians(rounds: &Rounds) {
+    for name in rounds.names() {
+        println!("{name:<40} {:>14}", rounded(rounds.median(name)));
+    }
+    let void = rounds.iter().filter(|round| round.is_void).count();
+    println!(
+        "{} rounds, {void} void (others used up to {:.2} cores), stall {:.0} us",
+        rounds.iter().count(),
+        rounds.iter().map(|r| r.foreign_cores).fold(0.0, f64::max),
+        rounds.worst_stall().as_secs_f64() * 1e6
+    );
+}
+
+/// Three digits that say something.
+fn rounded(figure: f64) -> String {
+    match figure.abs() {
+        large if large >= 100.0 => format!("{figure:.0}"),
+        middle if middle >= 10.0 => format!("{figure:.1}"),
+        small if small >= 0.1 => format!("{figure:.2}"),
+        _ => format!("{figure:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(line: &str) -> Result<Session> {
+        Session::with_arguments(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_choose_rounds_and_sections() {
+        let chosen = session("--rounds 3 --only cold").unwrap();
+        assert_eq!(chosen.rounds, 3);
+        assert!(chosen.wants("file-cold"));
+        assert!(!chosen.wants("file-warm"));
+        assert!(session("").unwrap().wants("anything"));
+    }
+
+    #[test]
+    fn wrong_options_say_what_there_is() {
+        let error = session("--fast").unwrap_err().to_string();
+        assert!(error.contains("--rounds N"), "{error}");
+        assert!(session("--rounds").is_err());
+        assert!(session("--rounds many").is_err());
+    }
+
+    #[test]
+    fn every_round_is_kept_with_what_was_measured() {
+        let mut calls = 0.0;
+        let measured = session("--rounds 3").unwrap().section("any", |round| {
+            calls += 1.0;
+            round.record("calls", calls);
+            Ok(())
+        });
+        let rounds = measured.unwrap().unwrap();
+        assert_eq!(rounds.median("calls"), 2.0);
+        assert!(rounds.median("never").is_nan());
+        assert_eq!(rounds.names(), ["calls"]);
+    }
+}

@@ -238,7 +238,7 @@ impl Room {
         match change {
             Change::Transfer(owner) => holder.data.request.owner = Some(owner),
             // The room knows attempts, not guards: there is nothing to stop or to take over.
-            Change::Detach | Change::Attach => {}
+            Change::Detach | Change::Attach { .. } => {}
             other => return Err(Error::unsupported(NAME, format_args!("{other:?}"))),
         }
         Ok(grant.clone())

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use crate::clock::Instant;
 use crate::{
-    Capabilities, Error, Fence, InspectPage, InspectQuery, LockKey, OwnerId, OwnerToken, Request,
-    Result, Step, Validity,
+    Capabilities, Error, Fence, InspectPage, InspectQuery, LockKey, Mode, OwnerId, OwnerToken,
+    Request, Result, Step, Validity,
 };
 
 /// What implements locks: in memory, in files, on a server.
@@ -142,7 +142,12 @@ pub enum Change {
     /// Stop renewing here: the grant lives on by its lease, or by the process.
     Detach,
     /// Take a detached grant over: verify that it is still held, and renew it from here.
-    Attach,
+    Attach {
+        /// Who takes it over; `None` for the running task or thread.
+        owner: Option<OwnerId>,
+        /// How it is held, as whoever detached it knew.
+        mode: Mode,
+    },
 }
 
 /// One lease to renew.

@@ -293,7 +293,7 @@ impl LockBackend for Keepalive {
         }
         let (this, key_kept) = (self.clone(), key.clone());
         self.inner.alter(key, grant, change).map(move |outcome| {
-            if let (Change::Attach, Ok(grant)) = (change, &outcome) {
+            if let (Change::Attach { .. }, Ok(grant)) = (change, &outcome) {
                 this.keep(&key_kept, grant);
             }
             outcome

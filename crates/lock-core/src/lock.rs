@@ -172,7 +172,7 @@ impl Lock {
     }
 
     /// Takes over a lock that was detached from its guard, here or, where the backend reaches that
-    /// far, in another process.
+    /// far, in another process. It belongs to the owner in this lock's options from then on.
     ///
     /// # Errors
     /// `Lost` when it is no longer held, `Unsupported` when the backend cannot take it over here,
@@ -196,11 +196,12 @@ impl Lock {
             fence: detached.fence,
             validity: detached.validity,
         };
+        let change = Change::Attach {
+            owner: self.options().stated_owner(),
+            mode: detached.mode,
+        };
         let backend = &self.shared.backend;
-        let grant = backend
-            .alter(self.key(), &grant, Change::Attach)
-            .finish()
-            .await?;
+        let grant = backend.alter(self.key(), &grant, change).finish().await?;
         let guard = LockGuard::new(Arc::clone(&self.shared), grant, detached.mode);
         Ok(guard.bounded(detached.bounds))
     }

@@ -129,6 +129,11 @@ impl AcquireOptions {
         self
     }
 
+    /// The owner, if one was stated.
+    pub(crate) fn stated_owner(&self) -> Option<OwnerId> {
+        self.owner
+    }
+
     /// The mode that will be asked for.
     pub fn requested_mode(&self) -> Mode {
         self.mode

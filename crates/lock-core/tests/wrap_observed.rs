@@ -185,8 +185,7 @@ fn a_slow_observer_does_not_hold_up_the_hand_over() {
     let observer = {
         let slow = Arc::clone(&slow);
         move |event: &Event<'_>| {
-            if matches!(event.kind, EventKind::Released { .. }) && event.mode == Some(Mode::Shared)
-            {
+            if matches!(event.kind, EventKind::Released { .. }) && event.mode == Mode::Shared {
                 slow.wait();
             }
         }
@@ -231,7 +230,7 @@ fn events_carry_key_mode_attempt_and_times() {
     let observer = {
         let seen = Arc::clone(&seen);
         move |event: &Event<'_>| {
-            let what = format!("{} {} {}", event.key, event.mode.unwrap(), event.attempt);
+            let what = format!("{} {} {}", event.key, event.mode, event.attempt);
             seen.lock().unwrap().push((what, event.kind));
         }
     };

@@ -260,7 +260,7 @@ impl LockBackend for FileBackend {
                 })
                 .unwrap_or_else(|| Err(not_held(key))),
             ),
-            Change::Detach | Change::Attach => Step::Ready(
+            Change::Detach | Change::Attach { .. } => Step::Ready(
                 self.on_key(key, |state| {
                     let damage = state.check(key);
                     (held(state), damage)

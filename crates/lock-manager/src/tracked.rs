@@ -256,7 +256,7 @@ impl LockBackend for Tracked {
         let (attempt, tracked) = (grant.attempt, self.shared());
         let note = move |outcome: Result<Grant>| {
             match (&outcome, change) {
-                (Ok(_), Change::Attach) => tracked.enter(attempt, Stage::Held),
+                (Ok(_), Change::Attach { .. }) => tracked.enter(attempt, Stage::Held),
                 (Ok(_), Change::Detach) => tracked.leave(attempt),
                 _ => {}
             }

@@ -229,7 +229,10 @@ impl View<'_> {
                     holder.data.fence = Fence::Shared(Some(ReadVersion(number)));
                 }
             }
-            Change::Transfer(owner) => holder.data.owner = Some(owner),
+            Change::Transfer(owner)
+            | Change::Attach {
+                owner: Some(owner), ..
+            } => holder.data.owner = Some(owner),
             // The table holds for whoever knows the attempt: there is nothing to stop or take over.
             _ => {}
         }

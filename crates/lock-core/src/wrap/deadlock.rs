@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use crate::{
-    Capabilities, Change, Fence, Grant, InspectPage, InspectQuery, LockBackend, LockKey, Mode,
-    OwnerId, OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
+    Capabilities, Change, Grant, InspectPage, InspectQuery, LockBackend, LockKey, Mode, OwnerId,
+    OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
 };
 pub use graph::WaitGraph;
 use state::{Holder, Place};
@@ -67,7 +67,6 @@ use waiting::WatchedWait;
 ///   through holders always are, and when several acquires race to close one, one of them fails.
 /// - That a waiter bypassed 64 times goes to the front is not counted on to resolve a deadlock.
 /// - Several keys in one atomic step do not wait for each other, so only their grants are recorded.
-///   Attached permits are not recorded, since their grant does not say how many they are.
 /// - Cycles through other processes are not visible here.
 ///
 /// # Cost
@@ -184,12 +183,10 @@ impl LockBackend for Deadlock {
                 graph.leave(&place, attempt);
                 self.inner.alter(key, grant, change)
             }
-            Change::Attach => {
-                let owner = OwnerId::current();
+            Change::Attach { owner, mode } => {
+                let owner = owner.unwrap_or_else(OwnerId::current);
                 self.inner.alter(key, grant, change).map(move |outcome| {
-                    if let Ok(grant) = &outcome
-                        && let Some(mode) = mode_of(grant.fence)
-                    {
+                    if let Ok(grant) = &outcome {
                         graph.hold(place, Holder::new(owner, mode, grant));
                     }
                     outcome
@@ -234,13 +231,4 @@ impl LockBackend for Deadlock {
 
 fn owner_of(request: &Request) -> OwnerId {
     request.owner.unwrap_or_else(OwnerId::current)
-}
-
-/// The mode of an attached grant, where its fence tells.
-fn mode_of(fence: Fence) -> Option<Mode> {
-    match fence {
-        Fence::Exclusive(_) => Some(Mode::Exclusive),
-        Fence::Shared(_) => Some(Mode::Shared),
-        Fence::Permit(_) => None,
-    }
 }

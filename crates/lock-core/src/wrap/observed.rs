@@ -10,8 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Capabilities, Change, Fence, Grant, InspectPage, InspectQuery, LockBackend, LockKey, Mode,
-    OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
+    Capabilities, Change, Grant, InspectPage, InspectQuery, LockBackend, LockKey, OwnerToken,
+    Released, Renewal, Renewed, Request, Result, Step,
 };
 pub use counters::{Counters, CountersSnapshot};
 pub use event::{Event, EventKind, Observer};
@@ -135,7 +135,7 @@ impl LockBackend for Observed {
                 match change {
                     Change::Downgrade => ledger.downgraded(attempt),
                     Change::Detach => ledger.detached(attempt),
-                    Change::Attach => ledger.attached(&key_, mode_of(grant.fence), grant),
+                    Change::Attach { mode, .. } => ledger.attached(&key_, mode, grant),
                     Change::Transfer(_) => {}
                 }
             }
@@ -204,14 +204,5 @@ fn one_of(outcome: &Result<Option<Vec<Grant>>>, at: usize) -> Result<Option<Gran
     match outcome {
         Ok(grants) => Ok(grants.as_ref().and_then(|grants| grants.get(at)).cloned()),
         Err(error) => Err(error.clone()),
-    }
-}
-
-/// The mode of an attached grant, where its fence tells.
-fn mode_of(fence: Fence) -> Option<Mode> {
-    match fence {
-        Fence::Exclusive(_) => Some(Mode::Exclusive),
-        Fence::Shared(_) => Some(Mode::Shared),
-        Fence::Permit(_) => None,
     }
 }

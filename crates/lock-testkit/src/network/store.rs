@@ -245,7 +245,7 @@ impl Store {
         };
         match change {
             Change::Transfer(owner) => member.record.owner = Some(owner),
-            Change::Attach | Change::Detach => {
+            Change::Attach { .. } | Change::Detach => {
                 member.client = client;
                 let ttl = member.ttl;
                 self.live_until(key, attempt, ttl);

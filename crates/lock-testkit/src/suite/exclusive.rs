@@ -144,7 +144,11 @@ async fn a_finished_grant_cannot_be_changed(context: &Context) -> Outcome {
     let (_, grant) = context.grant(&key).await?;
     let backend = context.backend();
     backend.release(&key, &grant).finish().await?;
-    for change in [Change::Transfer(OwnerId::new()), Change::Attach] {
+    let attach = Change::Attach {
+        owner: None,
+        mode: Mode::Exclusive,
+    };
+    for change in [Change::Transfer(OwnerId::new()), attach] {
         match backend.alter(&key, &grant, change).finish().await {
             Err(error) if error.kind() == ErrorKind::Lost => {}
             other => {

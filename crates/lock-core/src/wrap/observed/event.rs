@@ -25,8 +25,8 @@ impl<F: Fn(&Event<'_>) + Send + Sync + 'static> Observer for F {
 pub struct Event<'a> {
     /// The key.
     pub key: &'a LockKey,
-    /// The mode. `None` for a permit that was attached, whose grant does not tell how many it is.
-    pub mode: Option<Mode>,
+    /// The mode.
+    pub mode: Mode,
     /// The attempt; its events come in order.
     pub attempt: OwnerToken,
     /// What happened.

@@ -33,7 +33,7 @@ pub(super) struct Asked {
 
 pub(super) struct Tracked {
     key: LockKey,
-    mode: Option<Mode>,
+    mode: Mode,
     since: Instant,
     stage: Stage,
 }
@@ -62,7 +62,7 @@ impl Ledger {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, key: &LockKey, mode: Option<Mode>, attempt: OwnerToken, kind: EventKind) {
+    fn report(&self, key: &LockKey, mode: Mode, attempt: OwnerToken, kind: EventKind) {
         let event = Event {
             key,
             mode,
@@ -76,7 +76,7 @@ impl Ledger {
     }
 
     fn tell(&self, asked: &Asked, kind: EventKind) {
-        self.report(&asked.key, Some(asked.mode), asked.attempt, kind);
+        self.report(&asked.key, asked.mode, asked.attempt, kind);
     }
 
     pub(super) fn attempted(&self, asked: &Asked) {
@@ -94,7 +94,7 @@ impl Ledger {
     pub(super) fn wait(&self, asked: &Asked) {
         let tracked = Tracked {
             key: asked.key.clone(),
-            mode: Some(asked.mode),
+            mode: asked.mode,
             since: Instant::now(),
             stage: Stage::Waiting,
         };
@@ -118,7 +118,7 @@ impl Ledger {
     ) {
         match outcome {
             Ok(Some(grant)) => {
-                if self.hold(&asked.key, Some(asked.mode), grant) {
+                if self.hold(&asked.key, asked.mode, grant) {
                     self.tell(asked, EventKind::Acquired { waited });
                     self.watch(grant);
                 }
@@ -131,7 +131,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn attached(self: &Arc<Self>, key: &LockKey, mode: Option<Mode>, grant: &Grant) {
+    pub(super) fn attached(self: &Arc<Self>, key: &LockKey, mode: Mode, grant: &Grant) {
         if self.hold(key, mode, grant) {
             self.report(key, mode, grant.attempt, EventKind::Attached);
             self.watch(grant);
@@ -139,7 +139,7 @@ impl Ledger {
     }
 
     /// False when the attempt was known to hold already.
-    fn hold(&self, key: &LockKey, mode: Option<Mode>, grant: &Grant) -> bool {
+    fn hold(&self, key: &LockKey, mode: Mode, grant: &Grant) -> bool {
         let tracked = Tracked {
             key: key.clone(),
             mode,
@@ -181,7 +181,7 @@ impl Ledger {
     }
 
     pub(super) fn downgraded(&self, attempt: OwnerToken) {
-        let shared = Some(Mode::Shared);
+        let shared = Mode::Shared;
         let key = self.table().get_mut(&attempt).map(|tracked| {
             tracked.mode = shared;
             tracked.key.clone()

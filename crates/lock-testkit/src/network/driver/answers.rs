@@ -78,7 +78,7 @@ impl Driver {
             } => {
                 let outcome = self.altered(&key, &grant, change, sent, answer);
                 if let Err(Ok(unheard)) = listener.send(outcome)
-                    && change == Change::Attach
+                    && matches!(change, Change::Attach { .. })
                 {
                     // Nobody took it over: it stays detached.
                     self.pledges.held.remove(&unheard.attempt);
@@ -303,7 +303,7 @@ impl Driver {
             }
         };
         Ok(match change {
-            Change::Attach => self.take_hold(key, grant.attempt, sent, granted),
+            Change::Attach { .. } => self.take_hold(key, grant.attempt, sent, granted),
             Change::Detach => {
                 self.pledges.held.remove(&grant.attempt);
                 grant.clone()

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::fork::ForkLocal;
 use crate::{FencingNumber, LockKey, Mode, OwnerId, OwnerToken};
 
 /// Which keys to report.
@@ -174,6 +175,13 @@ pub struct ProcessRecord {
 }
 
 impl ProcessRecord {
+    /// This process, read once: it takes three files.
+    #[must_use]
+    pub fn of_this_process() -> &'static Self {
+        static CURRENT: ForkLocal<ProcessRecord> = ForkLocal::new();
+        CURRENT.get_or_init(Self::current)
+    }
+
     /// This process.
     #[must_use]
     pub fn current() -> Self {

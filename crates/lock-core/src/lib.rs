@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod fork;
+#[cfg(unix)]
+pub mod host;
 pub mod runtime;
 pub mod wrap;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::fork::ForkLocal;
+use lock_core::host::{is_want_of_files, private_directory};
 use lock_core::{
     Capabilities, Change, DetachReach, Error, FencingLife, Grant, InspectPage, InspectQuery,
     LeaseKind, LockBackend, LockKey, Ordering as Order, OwnerToken, Released, Renewal, Renewed,
@@ -17,11 +18,11 @@ use lock_core::{
 use crate::config::FileConfig;
 use crate::contend::contend;
 use crate::entry::{KeyCell, KeyState};
-use crate::error::{NAME, is_want_of_files, not_held};
+use crate::error::{NAME, named, not_held};
 use crate::seat::Aftermath;
 use crate::table::Table;
 use crate::watchman::Watchman;
-use crate::{breaking, directory, inspect};
+use crate::{breaking, inspect};
 
 /// Locks for the processes of one host, kept by the kernel on files.
 ///
@@ -59,7 +60,11 @@ impl FileBackend {
     /// # Blocking
     /// Some system calls on the directory.
     pub fn open(config: FileConfig) -> Result<Self> {
-        let directory = directory::prepare(&config)?;
+        let wanted = match &config.directory {
+            Some(directory) => directory.clone(),
+            None => FileConfig::per_user_directory(),
+        };
+        let directory = private_directory(&wanted, config.network_filesystem).map_err(named)?;
         let shared = Shared {
             directory,
             backup_poll: config.backup_poll.max(Duration::from_millis(1)),
@@ -95,7 +100,7 @@ impl FileBackend {
     fn downgrade(&self, key: &LockKey, attempt: OwnerToken) -> Result<Option<Grant>> {
         self.on_key(key, |state| match state.downgrade(key, attempt) {
             Ok((grant, aftermath)) => (Ok(grant), aftermath),
-            Err(error) => (Err(error), Aftermath::default()),
+            Err(error) => (Err(named(error)), Aftermath::default()),
         })
         .unwrap_or_else(|| Err(not_held(key)))
     }
@@ -132,7 +137,10 @@ impl Shared {
             self.table()
                 .with(key, |_, state| state.try_enter(key, request))
         };
-        let granted = self.or_make_room(ask()).unwrap_or_else(ask)?;
+        let granted = self
+            .or_make_room(ask())
+            .unwrap_or_else(ask)
+            .map_err(named)?;
         if granted.is_some() {
             self.watchman().watch(self);
         }
@@ -161,9 +169,10 @@ async fn wait_turn(shared: Arc<Shared>, key: LockKey, request: Request) -> Resul
     shared.check_open()?;
     let outcome = queue_up(&shared, &key, &request).await;
     let granted = match shared.or_make_room(outcome) {
-        Some(outcome) => outcome?,
-        None => queue_up(&shared, &key, &request).await?,
+        Some(outcome) => outcome,
+        None => queue_up(&shared, &key, &request).await,
     };
+    let granted = granted.map_err(named)?;
     shared.watchman().watch(&shared);
     Ok(granted)
 }
@@ -256,7 +265,10 @@ impl LockBackend for FileBackend {
             },
             Change::Transfer(owner) => Step::Ready(
                 self.on_key(key, |state| {
-                    (state.transfer(key, attempt, owner), Aftermath::default())
+                    (
+                        state.transfer(key, attempt, owner).map_err(named),
+                        Aftermath::default(),
+                    )
                 })
                 .unwrap_or_else(|| Err(not_held(key))),
             ),
@@ -316,10 +328,11 @@ async fn downgrade_later(backend: FileBackend, key: LockKey, attempt: OwnerToken
 /// Runs file operations that may take a while on a thread for such.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = lock_core::runtime::handle().spawn_blocking(work).await;
-    done.unwrap_or_else(|source| {
-        Err(
-            crate::error::error(lock_core::ErrorKind::Backend, "the work on files panicked")
-                .with_source(source),
-        )
-    })
+    done.map(|outcome| outcome.map_err(named))
+        .unwrap_or_else(|source| {
+            Err(
+                crate::error::error(lock_core::ErrorKind::Backend, "the work on files panicked")
+                    .with_source(source),
+            )
+        })
 }

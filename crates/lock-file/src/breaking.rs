@@ -7,12 +7,12 @@ use lock_core::{InspectQuery, LockKey, Mode, OwnerToken, PartyRecord, Result};
 use crate::backend::Shared;
 use crate::entry::KeyState;
 use crate::error::failed;
-use crate::handle::LockFile;
 use crate::inspect;
 use crate::names::Names;
 use crate::record::{self, Head};
 use crate::seat::Aftermath;
 use crate::turnstile::Turnstile;
+use lock_core::host::LockFile;
 
 /// Fencing numbers of a broken holder must stay below those of its successor, also if it passes the
 /// lock on once more before it notices: a second's worth of numbers is left out.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lock_core::host::NetworkFilesystem;
+
 /// Where the lock files are, and how waiting is backed up. Every setting has a default.
 ///
 /// With the crate feature `serde` it can be read from a configuration file; durations are strings
@@ -27,23 +29,6 @@ pub struct FileConfig {
     /// it. Default: 20 ms.
     #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
     pub backup_poll: Duration,
-}
-
-/// What to do about a directory on a network file system, whose locks may exclude nobody.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "lowercase")
-)]
-#[non_exhaustive]
-pub enum NetworkFilesystem {
-    /// Opening the backend fails, and says why.
-    #[default]
-    Refuse,
-    /// Take it. The caller knows that its locks exclude every process that uses the directory;
-    /// opening can check only the processes of this host.
-    Allow,
 }
 
 impl FileConfig {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backend::Shared;
 use crate::entry::KeyCell;
-use crate::watch::{Stirred, Watch};
+use lock_core::host::{Stirred, Watch};
 
 /// How often to look again, and how soon, after a process may have died: the kernel reports that
 /// its files were closed just before it gives up the locks on them.
@@ -21,7 +21,7 @@ const LAST_POLL: Duration = Duration::from_millis(25);
 pub(crate) async fn contend(shared: Arc<Shared>, cell: Arc<KeyCell>) {
     let names = cell.state().kernel().names().clone();
     // Watched before the first look, so that nothing can happen between the two.
-    let watch = Watch::on(&names);
+    let watch = Watch::on(&names.watched());
     let mut poll = match watch {
         Some(_) => shared.backup_poll,
         None => FIRST_POLL,

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lock_core::{InspectPage, InspectQuery, KeyReport, LockKey, Mode, PartyRecord, Result, Select};
+use lock_core::{
+    InspectPage, InspectQuery, KeyReport, LockKey, Mode, PartyRecord, ProcessRecord, Result, Select,
+};
 
 use crate::backend::Shared;
 use crate::error::failed;
-use crate::handle::{Kind, LockFile};
 use crate::names::{LOCK, Names};
-use crate::record::{self, this_process};
+use crate::record;
 use crate::seat::Seat;
 use crate::slots::Numbers;
 use crate::turnstile::Turnstile;
+use lock_core::host::{LockFile, LockKind};
 
 /// Reports a page of keys.
 ///
@@ -95,7 +97,11 @@ fn report(shared: &Shared, key: &LockKey) -> Result<KeyReport> {
 
 fn record_of(seat: &Seat) -> PartyRecord {
     let request = &seat.request;
-    let mut party = PartyRecord::new(request.attempt, request.mode, this_process().clone());
+    let mut party = PartyRecord::new(
+        request.attempt,
+        request.mode,
+        ProcessRecord::of_this_process().clone(),
+    );
     party.priority = request.priority;
     party.owner = request.owner;
     party.label = request.label.as_deref().map(str::to_owned);
@@ -114,10 +120,10 @@ fn add_other_holders(names: &Names, mine: &[u32], report: &mut KeyReport) -> Res
     // Without it (its holder may be stopped) records are taken at their word.
     let mut turnstile = Turnstile::default();
     let sure = turnstile.take_gate(names)?;
-    if sure && lock.try_lock(Kind::Exclusive)? {
+    if sure && lock.try_lock(LockKind::Exclusive)? {
         // Nobody holds.
         lock.unlock();
-    } else if sure && lock.try_lock(Kind::Shared)? {
+    } else if sure && lock.try_lock(LockKind::Shared)? {
         lock.unlock();
         add_slots(names, mine, report)?;
     } else if let Some(holder) = record::holder(lock.path(), lock.file())? {
@@ -135,7 +141,7 @@ fn add_slots(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> 
         let Some(mut slot) = LockFile::open_existing(names.slot(number))? else {
             continue;
         };
-        if slot.try_lock(Kind::Exclusive)? {
+        if slot.try_lock(LockKind::Exclusive)? {
             continue;
         }
         let holder = record::holder(slot.path(), slot.file())?;
@@ -153,7 +159,7 @@ fn add_next(names: &Names, report: &mut KeyReport) -> Result<()> {
     let Some(mut turn) = LockFile::open_existing(names.turn())? else {
         return Ok(());
     };
-    if turn.try_lock(Kind::Shared)? {
+    if turn.try_lock(LockKind::Shared)? {
         return Ok(());
     }
     let next = record::holder(turn.path(), turn.file())?;

@@ -6,12 +6,12 @@ use lock_core::{
     Fence, FencingNumber, LockKey, Mode, OwnerToken, Permits, ReadVersion, Request, Result, Slot,
 };
 
-use crate::handle::{Kind, LockFile};
 use crate::names::Names;
 use crate::record::{self, Discipline};
 use crate::slots::{Numbers, Slots};
 use crate::turnstile::{Patience, Turnstile};
 use crate::writing::{describe, holder_body, number_holder, write_vacant};
+use lock_core::host::{LockFile, LockKind};
 
 /// What this process holds of one key, as the kernel and the other processes see it.
 ///
@@ -219,7 +219,7 @@ impl Kernel {
     }
 
     fn lock_exclusive(&mut self, asker: Asker<'_>) -> Result<Answer> {
-        if !self.lock_current(Kind::Exclusive)? {
+        if !self.lock_current(LockKind::Exclusive)? {
             return Ok(Answer::Contended);
         }
         let numbered = self.lock.as_ref().map(|lock| number_holder(lock, asker));
@@ -295,7 +295,7 @@ impl Kernel {
 
     /// Takes the kernel lock shared, under a discipline. `None`: taken.
     fn lock_with(&mut self, discipline: Discipline, key: &LockKey) -> Result<Option<Answer>> {
-        if !self.lock_current(Kind::Shared)? {
+        if !self.lock_current(LockKind::Shared)? {
             return Ok(Some(Answer::Contended));
         }
         let refusal = self.agree_on(discipline, key);
@@ -312,11 +312,11 @@ impl Kernel {
         let head = record::read_head(lock.file(), lock.path())?;
         if head.discipline != discipline {
             // It binds if anybody else holds. The gate is ours, so nobody comes in between.
-            if !lock.try_lock(Kind::Exclusive)? {
+            if !lock.try_lock(LockKind::Exclusive)? {
                 return Ok(Some(Answer::Conflict(head.discipline)));
             }
             write_vacant(lock, head, discipline, key)?;
-            if !lock.try_lock(Kind::Shared)? {
+            if !lock.try_lock(LockKind::Shared)? {
                 return Ok(Some(Answer::Contended));
             }
         }
@@ -327,7 +327,7 @@ impl Kernel {
     }
 
     /// Takes the kernel lock of the file that the path leads to now.
-    fn lock_current(&mut self, kind: Kind) -> Result<bool> {
+    fn lock_current(&mut self, kind: LockKind) -> Result<bool> {
         loop {
             let mut lock = match self.lock.take() {
                 Some(lock) => lock,
@@ -363,7 +363,7 @@ impl Kernel {
         write_vacant(lock, head, Discipline::Shared, asker.key)?;
         // The kernel may drop the exclusive lock before it gives the shared one, but nobody asks
         // for either without the gate.
-        if !lock.try_lock(Kind::Shared)? {
+        if !lock.try_lock(LockKind::Shared)? {
             // A program that knows nothing of the gate has it now: without the file, the next look
             // at what is held finds it lost.
             self.lock = None;

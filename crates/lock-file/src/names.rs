@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lock_core::LockKey;
+use lock_core::host::WatchedFile;
 
 /// The files of one key. No two keys share one: the part before the last dot is the key's own.
 ///
@@ -40,6 +41,17 @@ impl Names {
 
     pub(crate) fn slot(&self, number: u32) -> PathBuf {
         self.file(&format!(".slot-{number}"))
+    }
+
+    /// What tells that somebody gave something back: wake-ups are written to the gate, the rest is
+    /// closed when its process dies.
+    pub(crate) fn watched(&self) -> [WatchedFile; 3] {
+        [
+            (self.gate(), true),
+            (self.lock(), false),
+            (self.turn(), false),
+        ]
+        .map(|(path, writes)| WatchedFile { path, writes })
     }
 
     /// A name that no other process uses, for a file that replaces `.lock`.

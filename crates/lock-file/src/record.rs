@@ -10,7 +10,7 @@ use crate::error::{error, failed, foreign_file};
 
 mod body;
 
-pub(crate) use body::{Body, Holder, this_process};
+pub(crate) use body::{Body, Holder};
 
 /// The state of a key, as its file keeps it.
 ///

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use lock_core::Result;
 use smallvec::SmallVec;
 
-use crate::handle::{Kind, LockFile};
 use crate::names::Names;
 use crate::record::{self, Head};
+use lock_core::host::{LockFile, LockKind};
 
 /// The slots that this process has. The kernel's lock on a slot file means that it is taken.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Slots {
 fn lock(names: &Names, number: u32) -> Result<Option<LockFile>> {
     loop {
         let mut file = LockFile::open(names.slot(number))?;
-        if !file.try_lock(Kind::Exclusive)? {
+        if !file.try_lock(LockKind::Exclusive)? {
             return Ok(None);
         }
         if file.is_current() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lock_core::Result;
 use lock_core::clock::Instant;
 
-use crate::handle::{Kind, LockFile};
 use crate::names::Names;
+use lock_core::host::{LockFile, LockKind};
 
 /// The gate and the turn of one key.
 ///
@@ -64,7 +64,7 @@ impl Turnstile {
         let started = Instant::now();
         loop {
             let gate = self.gate(names)?;
-            if gate.try_lock(Kind::Exclusive)? {
+            if gate.try_lock(LockKind::Exclusive)? {
                 if gate.is_current() {
                     return Ok(true);
                 }
@@ -96,7 +96,7 @@ impl Turnstile {
         let Some(mut turn) = self.take_or_open_turn(names)? else {
             return Ok(false);
         };
-        if !turn.try_lock(Kind::Exclusive)? {
+        if !turn.try_lock(LockKind::Exclusive)? {
             return Ok(turn.is_current());
         }
         // Whoever set the mark died; we have its turn, so nobody sets it again meanwhile.
@@ -113,7 +113,7 @@ impl Turnstile {
                 Some(turn) => turn,
                 None => LockFile::open(names.turn())?,
             };
-            let locked = turn.try_lock(Kind::Exclusive)?;
+            let locked = turn.try_lock(LockKind::Exclusive)?;
             if !turn.is_current() {
                 continue;
             }

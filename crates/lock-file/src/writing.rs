@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lock_core::{ErrorKind, FencingNumber, LockKey, Result};
 
 use crate::error::error;
-use crate::handle::LockFile;
 use crate::kernel::Asker;
 use crate::record::{self, Body, Discipline, Head, Holder};
+use lock_core::host::LockFile;
 
 /// Draws the next number for an exclusive holder, and writes both down.
 pub(crate) fn number_holder(lock: &LockFile, asker: Asker<'_>) -> Result<FencingNumber> {

@@ -3,7 +3,6 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lock_core::fork::ForkLocal;
 use lock_core::{
     FencingNumber, LockKey, Mode, OwnerId, OwnerToken, PartyRecord, ProcessRecord, Request,
 };
@@ -70,7 +69,7 @@ fn encode_holder(out: &mut Vec<u8>, holder: Holder<'_>) {
     if let Some(owner) = request.owner {
         put(out, OWNER, owner.to_string().as_bytes());
     }
-    let process = this_process();
+    let process = ProcessRecord::of_this_process();
     put(out, PID, &process.pid.to_le_bytes());
     put(out, HOST, cut(&process.host, MAX_HOST_LEN).as_bytes());
     put(out, BOOT, cut(&process.boot_id, MAX_HOST_LEN).as_bytes());
@@ -159,10 +158,4 @@ fn cut(text: &str, max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// This process's record, read once: it takes three files.
-pub(crate) fn this_process() -> &'static ProcessRecord {
-    static CURRENT: ForkLocal<ProcessRecord> = ForkLocal::new();
-    CURRENT.get_or_init(ProcessRecord::current)
 }

@@ -1,4 +1,4 @@
-//! Watching files through inotify: one instance per process, one watch per contended file.
+//! Watching files through inotify: one instance per process, shared by all watches.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -7,19 +7,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lock_core::fork::{ForkLocal, InheritedDescriptor};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::Stirred;
-use crate::names::Names;
+use super::{Stirred, WatchedFile};
+use crate::fork::{ForkLocal, InheritedDescriptor};
 
-/// A watch on the files of one key, until it is dropped.
+/// A watch on some files, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     instance: Arc<Instance>,
     bell: Arc<Bell>,
     watched: SmallVec<[i32; 3]>,
@@ -32,22 +31,20 @@ struct Bell {
 }
 
 impl Watch {
-    /// Watches the files of a key, which exist. `None` when the system cannot.
-    pub(crate) fn on(names: &Names) -> Option<Self> {
+    /// Watches files, which exist. `None` when the system cannot.
+    pub fn on(files: &[WatchedFile]) -> Option<Self> {
         let instance = Instance::current()?;
         let mut watch = Self {
             instance,
             bell: Arc::default(),
             watched: SmallVec::new(),
         };
-        // Wake-ups are written to the gate; the rest is closed when its process dies.
-        let files = [
-            (names.gate(), WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE),
-            (names.lock(), WatchFlags::CLOSE_WRITE),
-            (names.turn(), WatchFlags::CLOSE_WRITE),
-        ];
-        for (path, flags) in files {
-            match watch.instance.add(&path, flags, &watch.bell) {
+        for WatchedFile { path, writes } in files {
+            let flags = match writes {
+                true => WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE,
+                false => WatchFlags::CLOSE_WRITE,
+            };
+            match watch.instance.add(path, flags, &watch.bell) {
                 Ok(descriptor) => watch.watched.push(descriptor),
                 Err(error) => {
                     tracing::debug!(path = %path.display(), %error, "polling: no watch");
@@ -58,8 +55,11 @@ impl Watch {
         Some(watch)
     }
 
-    /// Waits until something happens to the key; at once if something has since the last call.
-    pub(crate) async fn stirred(&self) -> Stirred {
+    /// Waits until something happens to the files; at once if something has since the last call.
+    ///
+    /// # Cancel safety
+    /// What happens meanwhile is reported by the next call.
+    pub async fn stirred(&self) -> Stirred {
         self.bell.notify.notified().await;
         if self.bell.closed.swap(false, Ordering::AcqRel) {
             Stirred::Closed
@@ -110,7 +110,7 @@ impl Instance {
             descriptor,
             bells: Mutex::default(),
         });
-        lock_core::runtime::handle().spawn(read_events(Arc::clone(&instance)));
+        crate::runtime::handle().spawn(read_events(Arc::clone(&instance)));
         Ok(instance)
     }
 

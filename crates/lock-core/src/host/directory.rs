@@ -1,36 +1,54 @@
-//! The directory of the lock files: made privately, checked, and tried out.
+//! A directory of one user alone: made privately, checked, and tried out.
 
 use std::path::{Path, PathBuf};
 
-use lock_core::{ErrorKind, OwnerToken, Result};
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 
-use crate::config::{FileConfig, NetworkFilesystem};
-use crate::error::{error, failed};
-use crate::handle::{Kind, LockFile};
+use super::failure::failed;
+use super::file::{LockFile, LockKind};
+use crate::{Error, ErrorKind, OwnerToken, Result};
 
-/// Makes the directory ready and returns its absolute path. What it created is removed again when
-/// a check fails.
-pub(crate) fn prepare(config: &FileConfig) -> Result<PathBuf> {
-    let wanted = config
-        .directory
-        .clone()
-        .unwrap_or_else(FileConfig::per_user_directory);
+/// What to do about a directory on a network file system, whose locks may exclude nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
+pub enum NetworkFilesystem {
+    /// Opening the backend fails, and says why.
+    #[default]
+    Refuse,
+    /// Take it. The caller knows that its locks exclude every process that uses the directory;
+    /// opening can check only the processes of this host.
+    Allow,
+}
+
+/// Makes a directory ready that is this user's alone, and returns its absolute path.
+///
+/// It is created with mode 0700 when it does not exist; its parent has to. Tries whether its file
+/// system keeps locks at all. What it created is removed again when a check fails.
+///
+/// # Errors
+/// `InvalidConfig` for a directory that cannot be one, `PermissionDenied` for one that is not this
+/// user's alone, `Unavailable` when the file system is full.
+pub fn private_directory(wanted: &Path, network: NetworkFilesystem) -> Result<PathBuf> {
     if wanted.as_os_str().is_empty() {
-        return Err(error(
+        return Err(Error::new(
             ErrorKind::InvalidConfig,
             "`directory` is empty; write the path of a directory, or leave it out",
         ));
     }
     // Absolute, so that a later change of the working directory changes nothing; and without a
     // trailing slash, which would follow a symbolic link.
-    let path = std::path::absolute(&wanted)
-        .map_err(|source| failed("use", &wanted, source))?
+    let path = std::path::absolute(wanted)
+        .map_err(|source| failed("use", wanted, source))?
         .components()
         .collect::<PathBuf>();
     let created = create(&path)?;
-    let checked = check(&path, config.network_filesystem);
+    let checked = check(&path, network);
     if checked.is_err() && created {
         // Empty still, or it stays.
         let _ = rustix::fs::rmdir(&path);
@@ -45,7 +63,7 @@ fn create(path: &Path) -> Result<bool> {
         Err(Errno::EXIST) => Ok(false),
         // An existing directory on a read-only file system is reported by what fails in it.
         Err(_) if rustix::fs::lstat(path).is_ok() => Ok(false),
-        Err(Errno::NOENT) => Err(error(
+        Err(Errno::NOENT) => Err(Error::new(
             ErrorKind::InvalidConfig,
             format!(
                 "the parent of {} does not exist; create it, or set `directory`",
@@ -70,20 +88,20 @@ fn check_ownership(path: &Path) -> Result<()> {
     let shown = path.display();
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind.is_symlink() {
-        return Err(error(
+        return Err(Error::new(
             ErrorKind::PermissionDenied,
             format!("{shown} is a symbolic link, which is never followed; write where it leads"),
         ));
     }
     if !kind.is_dir() {
-        return Err(error(
+        return Err(Error::new(
             ErrorKind::InvalidConfig,
             format!("{shown} is no directory; remove it, or set another `directory`"),
         ));
     }
     let user = rustix::process::geteuid().as_raw();
     if stat.st_uid != user {
-        return Err(error(
+        return Err(Error::new(
             ErrorKind::PermissionDenied,
             format!(
                 "{shown} belongs to user {}, this process runs as {user}; use a directory of your own",
@@ -93,7 +111,7 @@ fn check_ownership(path: &Path) -> Result<()> {
     }
     let others = Mode::from_raw_mode(stat.st_mode) & (Mode::RWXG | Mode::RWXO);
     if !others.is_empty() {
-        return Err(error(
+        return Err(Error::new(
             ErrorKind::PermissionDenied,
             format!("others may enter {shown}; run `chmod 700 {shown}`"),
         ));
@@ -127,7 +145,7 @@ fn refuse_network(path: &Path) -> Result<()> {
     let stat = rustix::fs::statfs(path).map_err(|errno| failed("look at", path, errno))?;
     match network_name(stat.f_type as u32) {
         None => Ok(()),
-        Some(name) => Err(error(
+        Some(name) => Err(Error::new(
             ErrorKind::InvalidConfig,
             format!(
                 "{} is on {name}, whose locks may exclude nobody on other hosts; choose a local \
@@ -169,14 +187,14 @@ fn try_exclusion(trial: &Path) -> Result<()> {
     // A full file system lets files be created, but not written.
     first.set_byte(0, b'x')?;
     let mut second = LockFile::open(trial.to_owned())?;
-    let excludes = first.try_lock(Kind::Exclusive)?
-        && !second.try_lock(Kind::Exclusive)?
-        && !second.try_lock(Kind::Shared)?;
+    let excludes = first.try_lock(LockKind::Exclusive)?
+        && !second.try_lock(LockKind::Exclusive)?
+        && !second.try_lock(LockKind::Shared)?;
     first.unlock();
-    if excludes && second.try_lock(Kind::Exclusive)? {
+    if excludes && second.try_lock(LockKind::Exclusive)? {
         return Ok(());
     }
-    Err(error(
+    Err(Error::new(
         ErrorKind::InvalidConfig,
         format!(
             "two locks on {} did not exclude each other: its file system does not keep locks; \

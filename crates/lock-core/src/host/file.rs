@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
-use lock_core::Result;
-use lock_core::fork::InheritedDescriptor;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::error::{failed, foreign_file};
+use super::failure::{failed, foreign_file};
+use crate::Result;
+use crate::fork::InheritedDescriptor;
 
 /// One open file and the kernel's lock on it.
 ///
@@ -19,7 +19,7 @@ use crate::error::{failed, foreign_file};
 /// lock; and it is unlocked before it is closed, so that a process being spawned at that moment
 /// does not keep it either.
 #[derive(Debug)]
-pub(crate) struct LockFile {
+pub struct LockFile {
     /// Dropped before the descriptor.
     _in_child: InheritedDescriptor,
     file: File,
@@ -31,22 +31,30 @@ pub(crate) struct LockFile {
 
 /// How to lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum LockKind {
+    /// Nobody else has it.
     Exclusive,
+    /// Others may have it shared.
     Shared,
 }
 
 impl LockFile {
     /// Opens the file, creating it empty if it does not exist. Never truncates, never follows a
     /// symbolic link, never blocks on a fifo.
-    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What the system says; `Backend` for what is no regular file of this user.
+    pub fn open(path: PathBuf) -> Result<Self> {
         Self::open_with(&path, OFlags::CREATE)
             .and_then(|file| Self::adopt(path.clone(), file))
             .map_err(|refusal| refusal.into_error(&path))
     }
 
     /// Opens the file if it exists.
-    pub(crate) fn open_existing(path: PathBuf) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_existing(path: PathBuf) -> Result<Option<Self>> {
         match Self::open_with(&path, OFlags::empty()) {
             Err(Refusal::System(Errno::NOENT)) => Ok(None),
             opened => opened
@@ -57,7 +65,10 @@ impl LockFile {
     }
 
     /// Creates a file that must not exist yet.
-    pub(crate) fn create_new(path: PathBuf) -> Result<Self> {
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn create_new(path: PathBuf) -> Result<Self> {
         Self::open_with(&path, OFlags::CREATE | OFlags::EXCL)
             .and_then(|file| Self::adopt(path.clone(), file))
             .map_err(|refusal| refusal.into_error(&path))
@@ -93,10 +104,13 @@ impl LockFile {
     }
 
     /// Asks the kernel for the lock, without waiting. Held already, it is converted.
-    pub(crate) fn try_lock(&mut self, kind: Kind) -> Result<bool> {
+    ///
+    /// # Errors
+    /// When the file system has no locks.
+    pub fn try_lock(&mut self, kind: LockKind) -> Result<bool> {
         let outcome = match kind {
-            Kind::Exclusive => FileExt::try_lock(&self.file),
-            Kind::Shared => FileExt::try_lock_shared(&self.file),
+            LockKind::Exclusive => FileExt::try_lock(&self.file),
+            LockKind::Shared => FileExt::try_lock_shared(&self.file),
         };
         match outcome {
             Ok(()) => {
@@ -109,7 +123,7 @@ impl LockFile {
     }
 
     /// Gives the lock back.
-    pub(crate) fn unlock(&mut self) {
+    pub fn unlock(&mut self) {
         if std::mem::take(&mut self.locked)
             && let Err(error) = FileExt::unlock(&self.file)
         {
@@ -120,20 +134,22 @@ impl LockFile {
 
     /// Whether the path still leads to this file: locks on a file that was deleted or replaced
     /// exclude nobody who comes later.
-    pub(crate) fn is_current(&self) -> bool {
+    pub fn is_current(&self) -> bool {
         rustix::fs::lstat(&self.path).is_ok_and(|stat| identity(&stat) == self.identity)
     }
 
-    pub(crate) fn file(&self) -> &File {
+    /// The open file.
+    pub fn file(&self) -> &File {
         &self.file
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// One byte of the file; 0 past its end.
-    pub(crate) fn byte(&self, at: u64) -> u8 {
+    pub fn byte(&self, at: u64) -> u8 {
         let mut byte = [0];
         match self.file.read_at(&mut byte, at) {
             Ok(1) => byte[0],
@@ -141,7 +157,11 @@ impl LockFile {
         }
     }
 
-    pub(crate) fn set_byte(&self, at: u64, value: u8) -> Result<()> {
+    /// Writes one byte of the file.
+    ///
+    /// # Errors
+    /// When the file system is full, for one.
+    pub fn set_byte(&self, at: u64, value: u8) -> Result<()> {
         let written = self.file.write_all_at(&[value], at);
         written.map_err(|source| failed("write to", &self.path, source))
     }
@@ -169,7 +189,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn into_error(self, path: &Path) -> lock_core::Error {
+    fn into_error(self, path: &Path) -> crate::Error {
         match self {
             Self::System(errno) => failed("open", path, errno),
             Self::Foreign(why) => foreign_file(path, why),

@@ -27,6 +27,17 @@ impl ProcessNonce {
         })
     }
 
+    /// Its bits, for a record.
+    pub fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// Reads what [`to_bits`](Self::to_bits) gave.
+    #[must_use]
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
     fn cell() -> &'static ForkLocal<Self> {
         static NONCE: ForkLocal<ProcessNonce> = ForkLocal::new();
         &NONCE
@@ -90,6 +101,12 @@ impl OwnerToken {
         let process = ProcessNonce::current();
         let counter = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * BLOCK_LEN;
         block.set((generation, process, counter + 1));
+        Self { process, counter }
+    }
+
+    /// The token with these parts, from a record.
+    #[must_use]
+    pub fn from_parts(process: ProcessNonce, counter: u64) -> Self {
         Self { process, counter }
     }
 
@@ -167,5 +184,7 @@ mod tests {
     fn a_token_reads_back() {
         let token = OwnerToken::mint();
         assert_eq!(token.to_string().parse::<OwnerToken>().unwrap(), token);
+        let process = ProcessNonce::from_bits(token.process().to_bits());
+        assert_eq!(OwnerToken::from_parts(process, token.counter()), token);
     }
 }

@@ -8,7 +8,9 @@
 //! The hook is `pthread_atfork`, which the C library runs for `fork`. A process made by a raw
 //! `clone` or `vfork` is not noticed; both are meant for an `exec` right after.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use once_cell::race::OnceBox;
 
@@ -103,15 +105,43 @@ impl<T> Drop for Node<T> {
 #[cfg(unix)]
 pub use hook::InheritedDescriptor;
 
+/// The forks of this process wait for readers, and hold it for writing.
+static CALM: RwLock<()> = RwLock::new(());
+
+/// Keeps forks of this process waiting until it is dropped: [`undisturbed`].
+#[derive(Debug)]
+#[must_use = "forks go on as soon as it is dropped"]
+pub struct Undisturbed {
+    _reader: RwLockReadGuard<'static, ()>,
+}
+
+/// Keeps forks of this process waiting while a library with state of its own is at work, so that a
+/// child finds that state whole, and its mutexes free.
+///
+/// For short work only, never nested, and without any code of the user in it: a fork inside would
+/// wait for itself.
+pub fn undisturbed() -> Undisturbed {
+    #[cfg(unix)]
+    hook::install();
+    Undisturbed {
+        _reader: CALM.read().unwrap_or_else(PoisonError::into_inner),
+    }
+}
+
+thread_local! {
+    /// Held by the thread that forks, and so by the only thread of the child.
+    static FORKING: RefCell<Option<RwLockWriteGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
 #[cfg(unix)]
 mod hook {
     use std::os::fd::{AsRawFd, BorrowedFd};
-    use std::sync::Once;
     use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+    use std::sync::{Once, PoisonError};
 
     use once_cell::race::OnceBox;
 
-    /// Makes the C library call [`in_child`] in every forked child.
+    /// Makes the C library call [`in_child`] in every forked child, and the others around it.
     #[inline]
     pub(super) fn install() {
         static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -125,15 +155,28 @@ mod hook {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             #[expect(unsafe_code, reason = "no safe crate offers pthread_atfork")]
-            // SAFETY: `in_child` has the required type, lives for ever, and touches only atomics
-            // and close(2), which are allowed between fork and exec.
-            let status = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            // SAFETY: the functions have the required type and live for ever. `in_child` touches
+            // only atomics, close(2), and a lock that its own thread holds: all of it is allowed
+            // between fork and exec.
+            let status =
+                unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
             assert_eq!(status, 0, "the C library has no memory for a fork hook");
             installed.store(true, Ordering::Release);
         });
     }
 
+    extern "C" fn before() {
+        let calm = super::CALM.write().unwrap_or_else(PoisonError::into_inner);
+        // A thread that is ending forks without: it cannot keep anything.
+        let _ = super::FORKING.try_with(|forking| forking.replace(Some(calm)));
+    }
+
+    extern "C" fn in_parent() {
+        let _ = super::FORKING.try_with(|forking| forking.take());
+    }
+
     extern "C" fn in_child() {
+        in_parent();
         super::GENERATION.fetch_add(1, Ordering::Relaxed);
         let mut chunk = FIRST.get();
         while let Some(slots) = chunk {

@@ -7,6 +7,8 @@ pub mod faulty;
 pub mod history;
 pub mod network;
 pub mod process;
+#[cfg(feature = "services")]
+pub mod services;
 pub mod stress;
 
 mod case;

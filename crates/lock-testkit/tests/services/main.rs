@@ -1,0 +1,5 @@
+//! The servers and the proxy that other tests break things with do what they say.
+
+mod groups;
+mod proxy;
+mod single;

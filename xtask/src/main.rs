@@ -10,6 +10,7 @@ mod ci;
 mod command;
 mod help;
 mod metadata;
+mod services;
 mod test_all_backends;
 mod tidy;
 
@@ -45,6 +46,11 @@ const COMMANDS: &[Command] = &[
         name: "bench",
         about: "measure one backend against floors and peers",
         run: Run::With(bench::main),
+    },
+    Command {
+        name: "services",
+        about: "finds or installs the servers that tests need; test-all-backends does it too",
+        run: Run::Alone(services::main),
     },
     Command {
         name: "tidy",

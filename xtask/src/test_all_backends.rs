@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::command::Program;
 use crate::metadata::Metadata;
+use crate::services;
 use libtest::Counts;
 
 pub(crate) fn main() -> Result<ExitCode> {
@@ -37,6 +38,8 @@ pub(crate) struct Outcome {
 
 pub(crate) fn run(metadata: &Metadata) -> Result<Outcome> {
     let mut outcome = Outcome::default();
+    // Tests that miss a server fail by themselves as well; this says why first.
+    outcome.problems.extend(services::bring(metadata));
     run_tests(metadata, &mut outcome)?;
     examples::run(metadata, &mut outcome);
     if outcome.counts.ran() == 0 {

@@ -128,7 +128,7 @@ fn a_process_that_never_drops_its_server() {
     let server = std::thread::spawn(|| RedisServer::start().unwrap())
         .join()
         .unwrap();
-    println!("port {}", server.port());
+    writeln!(std::io::stdout(), "port {}", server.port()).unwrap();
     // Until the other test is gone or has killed this process.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }

@@ -15,7 +15,8 @@ use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::{
     Change, Detached, Error, ErrorKind, Fence, FencingToken, Grant, LockKey, LossReason, Lost,
-    Mode, OwnerId, OwnerToken, ReadVersion, Released, Result, Slot, Step, Validity, fork, runtime,
+    Mode, OwnerId, OwnerToken, Proof, ReadVersion, Released, Result, Slot, Step, Validity, fork,
+    runtime,
 };
 
 /// The proof that a lock is held, until it is lost.
@@ -117,6 +118,11 @@ impl LockGuard {
             }
             Fence::Shared(_) | Fence::Permit(_) => None,
         }
+    }
+
+    /// What the backend's own extensions need to know of this grant; `None` where it has none.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.grant.validity.as_ref()?.proof()
     }
 
     /// The version of what a shared holder reads, where the backend knows it.

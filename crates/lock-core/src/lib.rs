@@ -56,4 +56,4 @@ pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal, Turn};
 pub use request::{Request, Wait};
 pub use set::{GuardSet, acquire_all};
 pub use step::{BoxFuture, Step};
-pub use validity::{LeaseTerms, LossReason, Validity};
+pub use validity::{LeaseTerms, LossReason, Proof, Validity};

@@ -1,5 +1,6 @@
 //! How long a grant is good for, and the signal that it no longer is.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -45,6 +46,9 @@ pub struct LeaseTerms {
     pub ttl: Duration,
 }
 
+/// What a backend lets its own extensions know of a grant. Opaque to everybody else.
+pub type Proof = Arc<dyn Any + Send + Sync>;
+
 /// How long a grant is good for: a deadline that renewals push out, and a sticky loss.
 ///
 /// Shared by the backend that granted and the keepalive that renews. The deadline must be computed
@@ -67,6 +71,7 @@ struct Inner {
     watchers: Mutex<Watchers>,
     /// What this is a part of, and its place among the parts.
     whole: Option<(Validity, u64)>,
+    proof: Option<Proof>,
 }
 
 #[derive(Default)]
@@ -102,6 +107,7 @@ impl Validity {
             generation: fork::generation(),
             watchers: Mutex::default(),
             whole: None,
+            proof: None,
         }))
     }
 
@@ -109,6 +115,23 @@ impl Validity {
     /// be lost, or ended, alone.
     #[must_use]
     pub fn part(&self) -> Self {
+        self.new_part(None)
+    }
+
+    /// A part that carries a proof of ownership, for the backend's own extensions: every part of it
+    /// has the same proof, so wrappers pass it on with the grant and need not know of it.
+    #[must_use]
+    pub fn part_with(&self, proof: Proof) -> Self {
+        self.new_part(Some(proof))
+    }
+
+    /// The proof that the backend put beside this grant, if it did.
+    pub fn proof(&self) -> Option<&Proof> {
+        let inherited = || self.0.whole.as_ref()?.0.proof();
+        self.0.proof.as_ref().or_else(inherited)
+    }
+
+    fn new_part(&self, proof: Option<Proof>) -> Self {
         if self.is_forked() {
             return self.clone();
         }
@@ -123,6 +146,7 @@ impl Validity {
             generation: self.0.generation,
             watchers: Mutex::default(),
             whole: Some((self.clone(), id)),
+            proof,
         });
         watchers.parts.insert(id, Arc::downgrade(&part));
         Self(part)
@@ -323,6 +347,7 @@ impl Drop for Inner {
             // What the parent's tasks left here stays as it was, and so does its mutex.
             std::mem::forget(std::mem::take(&mut self.watchers));
             std::mem::forget(self.whole.take());
+            std::mem::forget(self.proof.take());
             return;
         }
         if let Some((whole, place)) = &self.whole {
@@ -422,6 +447,15 @@ mod tests {
         ended.end();
         assert_eq!(held.loss(), Some(LossReason::Expired));
         assert_eq!(ended.loss(), None, "a plain release is no loss");
+    }
+
+    #[test]
+    fn a_proof_is_found_in_every_part() {
+        let session = Validity::unleased();
+        let grant = session.part_with(Arc::new(7_u8));
+        let proven = |of: &Validity| of.proof()?.downcast_ref::<u8>().copied();
+        assert_eq!(proven(&grant.part().part()), Some(7));
+        assert_eq!(proven(&session.part()), None, "another grant's proof");
     }
 
     #[test]

@@ -18,19 +18,35 @@ struct Service {
     program: &'static str,
     /// Holds the path of another program.
     variable: &'static str,
-    /// Holds the URL of a server that is tested as well.
-    url_variable: &'static str,
+    /// Says where a server is that is tested as well.
+    url_variable: Option<&'static str>,
     /// The Debian package of the program.
     package: &'static str,
 }
 
-const SERVICES: &[Service] = &[Service {
-    backend: "redis",
-    program: "redis-server",
-    variable: "LOCKTEST_REDIS_SERVER",
-    url_variable: "LOCKTEST_REDIS_URL",
-    package: "redis-server",
-}];
+const SERVICES: &[Service] = &[
+    Service {
+        backend: "redis",
+        program: "redis-server",
+        variable: "LOCKTEST_REDIS_SERVER",
+        url_variable: Some("LOCKTEST_REDIS_URL"),
+        package: "redis-server",
+    },
+    Service {
+        backend: "etcd",
+        program: "etcd",
+        variable: "LOCKTEST_ETCD",
+        url_variable: None,
+        package: "etcd-server",
+    },
+    Service {
+        backend: "etcd",
+        program: "etcdctl",
+        variable: "LOCKTEST_ETCDCTL",
+        url_variable: None,
+        package: "etcd-client",
+    },
+];
 
 pub(crate) fn main() -> Result<ExitCode> {
     let problems = bring(&Metadata::load()?);
@@ -44,15 +60,16 @@ pub(crate) fn main() -> Result<ExitCode> {
     })
 }
 
-/// Finds or installs what the workspace's backends need, says so, and returns what is missing.
+/// Finds or installs what the workspace's backends need, says so, and returns what is missing. All
+/// of it as soon as there is one network backend: the testkit's own tests start servers of each kind.
 pub(crate) fn bring(metadata: &Metadata) -> Vec<String> {
     let backends = metadata.tested_backends();
-    SERVICES
-        .iter()
-        .filter(|service| backends.contains(&service.backend))
-        .filter_map(|service| service.bring().err())
-        .map(|error| format!("{error:#}"))
-        .collect()
+    let is_there = |service: &Service| backends.contains(&service.backend);
+    if !SERVICES.iter().any(is_there) {
+        return Vec::new();
+    }
+    let missing = SERVICES.iter().filter_map(|service| service.bring().err());
+    missing.map(|error| format!("{error:#}")).collect()
 }
 
 impl Service {
@@ -61,9 +78,9 @@ impl Service {
         let path = variable("PATH").unwrap_or_default();
         let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
         self.bring_from(variable(self.variable).map(PathBuf::from), &folders)?;
-        if variable(self.url_variable).is_some() {
+        if let Some(name) = self.url_variable.filter(|name| variable(name).is_some()) {
             // The URL itself may hold a password.
-            println!("{}: also the server of {}", self.backend, self.url_variable);
+            println!("{}: also the server of {name}", self.backend);
         }
         Ok(())
     }

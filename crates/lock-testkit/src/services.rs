@@ -6,6 +6,7 @@
 //! `cargo xtask test-all-backends` brings it.
 
 mod certificates;
+pub mod etcd;
 mod port;
 mod process;
 mod program;

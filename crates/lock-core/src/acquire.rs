@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::time::Sleep;
 
-use crate::blocking::{may_park, thread_waker};
+use crate::blocking::may_park;
 use crate::clock::Instant;
 use crate::lock::Shared;
+use crate::parking::ParkedThread;
 use crate::{
     AcquireOptions, BoxFuture, Error, ErrorKind, Grant, LockGuard, Request, Result, Step, Wait,
     fork, runtime,
@@ -205,10 +206,9 @@ impl Attempt {
         if let Some(outcome) = self.ask() {
             return outcome;
         }
-        let waker = thread_waker();
-        let mut context = Context::from_waker(&waker);
+        let thread = ParkedThread::current();
         loop {
-            if let Poll::Ready(outcome) = self.poll_step(&mut context) {
+            if let Poll::Ready(outcome) = thread.poll(|context| self.poll_step(context)) {
                 return outcome;
             }
             if !matches!(self.state, State::Asked { .. }) {
@@ -219,9 +219,9 @@ impl Attempt {
                 return Err(error.with_key(&self.shared().key));
             }
             match self.request.wait.deadline() {
-                None => std::thread::park(),
+                None => thread.park(None),
                 Some(deadline) if deadline.has_passed() => return self.give_up(),
-                Some(deadline) => std::thread::park_timeout(deadline.remaining()),
+                Some(deadline) => thread.park(Some(deadline.remaining())),
             }
         }
     }

@@ -1,12 +1,10 @@
 //! Waiting on a thread instead of a task.
 
-use std::cell::OnceCell;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::Poll;
 
+use crate::parking::ParkedThread;
 use crate::{Error, ErrorKind, Result, runtime};
 
 /// Runs a future of this library to its end on the calling thread. Needs no runtime, and enters
@@ -21,16 +19,15 @@ use crate::{Error, ErrorKind, Result, runtime};
 #[expect(clippy::panic, reason = "documented under # Panics")]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = thread_waker();
-    let mut context = Context::from_waker(&waker);
+    let thread = ParkedThread::current();
     loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        if let Poll::Ready(output) = thread.poll(|context| future.as_mut().poll(context)) {
             return output;
         }
         if let Err(error) = may_park() {
             panic!("{error}");
         }
-        std::thread::park();
+        thread.park(None);
     }
 }
 
@@ -47,25 +44,4 @@ pub(crate) fn may_park() -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Unparks the thread that waits.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// One waker per thread. A late wake of an earlier wait only unparks once for nothing.
-pub(crate) fn thread_waker() -> Waker {
-    thread_local! {
-        static WAKER: OnceCell<Waker> = const { OnceCell::new() };
-    }
-    WAKER.with(|waker| {
-        waker
-            .get_or_init(|| Waker::from(Arc::new(Unpark(std::thread::current()))))
-            .clone()
-    })
 }

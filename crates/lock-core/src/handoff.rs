@@ -62,6 +62,15 @@ impl<T> Handoff<T> {
         }
     }
 
+    /// The waker of whoever waits here, without a value: for a waiter that has something to do.
+    #[must_use = "the waiter sleeps on unless its waker is woken"]
+    pub fn waker(&self) -> Option<Waker> {
+        match &*self.state() {
+            State::Empty(waker) => waker.clone(),
+            State::Full(_) | State::Over => None,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod fork;
 #[cfg(unix)]
 pub mod host;
+pub mod parking;
 pub mod runtime;
 pub mod wrap;
 

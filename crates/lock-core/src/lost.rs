@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::blocking::{may_park, thread_waker};
+use crate::blocking::may_park;
 use crate::clock::Instant;
+use crate::parking::ParkedThread;
 use crate::{LossReason, Validity, runtime};
 
 /// The signal that a lock was lost: a future, a blocking wait, or a callback.
@@ -52,11 +53,11 @@ impl Lost {
     #[expect(clippy::panic, reason = "documented under # Panics")]
     pub fn wait_for(&self, limit: Duration) -> Option<LossReason> {
         let until = Instant::now() + limit;
-        let waker = thread_waker();
+        let thread = ParkedThread::current();
         let mut signal = self.clone();
         loop {
             let signal = Pin::new(&mut signal);
-            if let Poll::Ready(reason) = signal.poll(&mut Context::from_waker(&waker)) {
+            if let Poll::Ready(reason) = thread.poll(|context| signal.poll(context)) {
                 return Some(reason);
             }
             if until.has_passed() {
@@ -67,7 +68,7 @@ impl Lost {
             }
             let expiry = self.validity.as_ref().and_then(Validity::deadline);
             let next = expiry.map_or(until, |expiry| expiry.min(until));
-            std::thread::park_timeout(next.remaining());
+            thread.park(Some(next.remaining()));
         }
     }
 

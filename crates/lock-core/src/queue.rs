@@ -3,6 +3,7 @@
 //! A plain state machine without time, wakers or I/O, so that every backend that decides order
 //! itself decides it the same way, and so that it can be tested exhaustively.
 
+mod lane;
 mod waiting;
 
 use std::fmt;
@@ -110,7 +111,7 @@ impl<T> KeyQueue<T> {
             .waiting
             .as_ref()
             .is_none_or(|waiting| waiting.yields_to(priority));
-        if overtakes_nobody && self.fits(mode) {
+        if overtakes_nobody && self.has_room(mode) {
             Ok(())
         } else {
             Err(Refusal::Contended)
@@ -192,8 +193,30 @@ impl<T> KeyQueue<T> {
     }
 
     /// One waiter.
-    pub fn waiter(&self, attempt: OwnerToken) -> Option<&Party<T>> {
-        self.waiting.as_ref()?.get(attempt)
+    pub fn waiter(&mut self, attempt: OwnerToken) -> Option<&Party<T>> {
+        self.waiting.as_mut()?.get(attempt)
+    }
+
+    /// One waiter, to change what is kept about it.
+    pub fn waiter_mut(&mut self, attempt: OwnerToken) -> Option<&mut Party<T>> {
+        self.waiting.as_mut()?.get_mut(attempt)
+    }
+
+    /// Who is next.
+    pub fn head_mut(&mut self) -> Option<&mut Party<T>> {
+        self.waiting.as_mut()?.head_mut()
+    }
+
+    /// Whether the holders leave room for `mode`, whoever waits.
+    pub fn has_room(&self, mode: Mode) -> bool {
+        fits(&self.holders, self.permits_used, mode)
+    }
+
+    /// Makes a party a holder ahead of everyone who waits. Call it only after
+    /// [`has_room`](Self::has_room) said so, and bound how often.
+    pub fn barge(&mut self, party: Party<T>) {
+        debug_assert!(self.has_room(party.mode) && self.conflict(party.mode).is_none());
+        self.hold(party);
     }
 
     /// Turns an exclusive holder into a shared one, and lets in the shared ones at the head.
@@ -252,10 +275,6 @@ impl<T> KeyQueue<T> {
     fn hold(&mut self, party: Party<T>) {
         self.permits_used += permits(party.mode);
         self.holders.push(party);
-    }
-
-    fn fits(&self, mode: Mode) -> bool {
-        fits(&self.holders, self.permits_used, mode)
     }
 
     /// A mode in use that can never take turns with `mode`. All holders have one mode, or modes

@@ -1,31 +1,31 @@
 //! The waiters of one key, in order.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
+use super::lane::Lane;
 use super::{BYPASS_LIMIT, Party};
 use crate::{Mode, OwnerToken};
 
 /// Above every priority: where waiters go that were bypassed too often.
 const AGED: i16 = i8::MAX as i16 + 1;
 
-/// Higher rank first, then first come. The arrival number is also the tie breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a waiter stands.
+#[derive(Clone, Copy, Debug)]
 struct Ticket {
-    rank: Reverse<i16>,
+    rank: i16,
     arrival: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Waiter<T> {
-    party: Party<T>,
-    bypassed: u32,
-}
-
+/// One lane for each priority that is waited with.
 #[derive(Clone)]
 pub(super) struct Waiting<T> {
-    line: BTreeMap<Ticket, Waiter<T>>,
-    tickets: HashMap<OwnerToken, Ticket>,
+    /// Highest rank first; a lane that is empty is gone.
+    lanes: Vec<Lane<T>>,
+    /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
+    /// the line does not pay for it.
+    tickets: Option<HashMap<OwnerToken, Ticket, RandomState>>,
     arrivals: u64,
     /// How many waiters ask for [`Mode::Shared`], and for permits, and of how many.
     shared: usize,
@@ -36,8 +36,8 @@ pub(super) struct Waiting<T> {
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
         Self {
-            line: BTreeMap::new(),
-            tickets: HashMap::new(),
+            lanes: Vec::with_capacity(1),
+            tickets: None,
             arrivals: 0,
             shared: 0,
             permits: 0,
@@ -48,33 +48,36 @@ impl<T> Default for Waiting<T> {
 
 impl<T> Waiting<T> {
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty()
+        self.lanes.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Party<T>> {
-        self.line.values().map(|waiter| &waiter.party)
+        self.lanes.iter().flat_map(Lane::parties)
     }
 
     pub(super) fn into_parties(self) -> impl Iterator<Item = Party<T>> {
-        self.line.into_values().map(|waiter| waiter.party)
+        self.lanes.into_iter().flat_map(Lane::into_parties)
     }
 
     pub(super) fn head_mut(&mut self) -> Option<&mut Party<T>> {
-        self.line
-            .first_entry()
-            .map(|entry| &mut entry.into_mut().party)
+        self.lanes.first_mut()?.first_mut()
     }
 
-    pub(super) fn get(&self, attempt: OwnerToken) -> Option<&Party<T>> {
-        let ticket = self.tickets.get(&attempt)?;
-        self.line.get(ticket).map(|waiter| &waiter.party)
+    pub(super) fn get(&mut self, attempt: OwnerToken) -> Option<&Party<T>> {
+        let ticket = self.ticket(attempt)?;
+        self.lane(ticket.rank)?.get(ticket.arrival)
+    }
+
+    pub(super) fn get_mut(&mut self, attempt: OwnerToken) -> Option<&mut Party<T>> {
+        let ticket = self.ticket(attempt)?;
+        let at = self.lane_at(ticket.rank).ok()?;
+        self.lanes[at].get_mut(ticket.arrival)
     }
 
     /// Whether a newcomer of this priority goes before everyone here.
     pub(super) fn yields_to(&self, priority: i8) -> bool {
-        self.line
-            .first_key_value()
-            .is_none_or(|(head, _)| i16::from(priority) > head.rank.0)
+        let head = self.lanes.first();
+        head.is_none_or(|head| i16::from(priority) > head.rank)
     }
 
     /// A mode that is waited for and can never take turns with `mode`.
@@ -89,74 +92,110 @@ impl<T> Waiting<T> {
 
     pub(super) fn push(&mut self, party: Party<T>) {
         let ticket = Ticket {
-            rank: Reverse(party.priority.into()),
+            rank: party.priority.into(),
             arrival: self.arrivals,
         };
         self.arrivals += 1;
         self.count_mode(party.mode, true);
-        self.tickets.insert(party.attempt, ticket);
-        self.line.insert(ticket, Waiter { party, bypassed: 0 });
+        self.insert(ticket, party);
     }
 
     pub(super) fn remove(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
-        let ticket = self.tickets.remove(&attempt)?;
-        let waiter = self.line.remove(&ticket)?;
-        self.count_mode(waiter.party.mode, false);
-        Some(waiter.party)
+        let ticket = self.ticket(attempt)?;
+        self.take(ticket)
     }
 
     /// Takes the head out, to be granted.
     pub(super) fn pop(&mut self) -> Option<Party<T>> {
-        let (ticket, waiter) = self.line.pop_first()?;
-        self.tickets.remove(&waiter.party.attempt);
-        self.count_mode(waiter.party.mode, false);
-        self.count_bypass(ticket);
-        Some(waiter.party)
+        let first = self.lanes.first_mut()?;
+        let rank = first.rank;
+        let (arrival, party) = first.pop()?;
+        self.forget(0, &party);
+        self.count_mode(party.mode, false);
+        self.count_bypass(Ticket { rank, arrival });
+        Some(party)
     }
 
     /// A newcomer was granted before everyone of lower rank.
     pub(super) fn count_newcomer(&mut self, priority: i8) {
         self.count_bypass(Ticket {
-            rank: Reverse(priority.into()),
+            rank: priority.into(),
             arrival: u64::MAX,
         });
     }
 
     /// The oldest waiter of each lower rank was bypassed, if it came before the granted one.
     fn count_bypass(&mut self, granted: Ticket) {
-        let mut rank = granted.rank;
-        loop {
-            // Past every ticket of this rank, to the oldest waiter of the next lower one.
-            let past = Ticket {
-                rank,
-                arrival: u64::MAX,
-            };
-            let Some((&ticket, waiter)) = self
-                .line
-                .range_mut((std::ops::Bound::Excluded(past), std::ops::Bound::Unbounded))
-                .next()
-            else {
-                return;
-            };
-            rank = ticket.rank;
-            if ticket.arrival < granted.arrival {
-                waiter.bypassed += 1;
-                if waiter.bypassed >= BYPASS_LIMIT {
-                    self.age(ticket);
-                }
+        let mut at = self.lanes.partition_point(|lane| lane.rank >= granted.rank);
+        while let Some(lane) = self.lanes.get_mut(at) {
+            let rank = lane.rank;
+            if lane.bypass_first(granted.arrival) < Some(BYPASS_LIMIT) {
+                at += 1;
+                continue;
             }
+            self.age_first_of(at);
+            // Lanes have come and gone.
+            at = self.lanes.partition_point(|lane| lane.rank >= rank);
         }
     }
 
-    fn age(&mut self, ticket: Ticket) {
-        if let Some(waiter) = self.line.remove(&ticket) {
-            let aged = Ticket {
-                rank: Reverse(AGED),
-                ..ticket
-            };
-            self.tickets.insert(waiter.party.attempt, aged);
-            self.line.insert(aged, waiter);
+    fn age_first_of(&mut self, at: usize) {
+        if let Some((arrival, party)) = self.lanes[at].pop() {
+            self.forget(at, &party);
+            let rank = AGED;
+            self.insert(Ticket { rank, arrival }, party);
         }
+    }
+
+    fn insert(&mut self, ticket: Ticket, party: Party<T>) {
+        if let Some(tickets) = &mut self.tickets {
+            tickets.insert(party.attempt, ticket);
+        }
+        let at = self.lane_at(ticket.rank).unwrap_or_else(|at| {
+            self.lanes.insert(at, Lane::new(ticket.rank));
+            at
+        });
+        self.lanes[at].insert(ticket.arrival, party);
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Party<T>> {
+        let at = self.lane_at(ticket.rank).ok()?;
+        let party = self.lanes[at].remove(ticket.arrival)?;
+        self.forget(at, &party);
+        self.count_mode(party.mode, false);
+        Some(party)
+    }
+
+    /// The party has left this lane.
+    fn forget(&mut self, lane: usize, party: &Party<T>) {
+        if let Some(tickets) = &mut self.tickets {
+            tickets.remove(&party.attempt);
+        }
+        if self.lanes[lane].is_empty() {
+            self.lanes.remove(lane);
+        }
+    }
+
+    fn ticket(&mut self, attempt: OwnerToken) -> Option<Ticket> {
+        let lanes = &self.lanes;
+        let tickets = self.tickets.get_or_insert_with(|| {
+            let of_lane = |lane: &Lane<T>| {
+                let rank = lane.rank;
+                let each = lane.arrivals();
+                each.map(move |(arrival, party)| (party.attempt, Ticket { rank, arrival }))
+                    .collect::<Vec<_>>()
+            };
+            lanes.iter().flat_map(of_lane).collect()
+        });
+        tickets.get(&attempt).copied()
+    }
+
+    fn lane(&self, rank: i16) -> Option<&Lane<T>> {
+        self.lane_at(rank).ok().map(|at| &self.lanes[at])
+    }
+
+    fn lane_at(&self, rank: i16) -> Result<usize, usize> {
+        self.lanes.binary_search_by(|lane| rank.cmp(&lane.rank))
     }
 
     fn count_mode(&mut self, mode: Mode, comes: bool) {

@@ -1,0 +1,127 @@
+//! The waiters of one rank, first come first served.
+
+use std::collections::VecDeque;
+
+use super::Party;
+
+/// Leaving this many empty places costs nothing; beyond, they may be half of the line.
+const GAPS_ALLOWED: usize = 32;
+
+/// Waiters in the order of their arrival. Whoever leaves the middle leaves a gap behind, so that
+/// the others need not move; gaps are closed when they are half of the line.
+///
+/// Invariant: the first place is taken, unless the lane is empty.
+#[derive(Clone, Debug)]
+pub(super) struct Lane<T> {
+    pub(super) rank: i16,
+    line: VecDeque<Place<T>>,
+    gaps: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Place<T> {
+    arrival: u64,
+    bypassed: u32,
+    party: Option<Party<T>>,
+}
+
+impl<T> Lane<T> {
+    pub(super) fn new(rank: i16) -> Self {
+        Self {
+            rank,
+            line: VecDeque::new(),
+            gaps: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    pub(super) fn parties(&self) -> impl Iterator<Item = &Party<T>> {
+        self.line.iter().filter_map(|place| place.party.as_ref())
+    }
+
+    pub(super) fn into_parties(self) -> impl Iterator<Item = Party<T>> {
+        self.line.into_iter().filter_map(|place| place.party)
+    }
+
+    /// The arrivals and parties, first one first.
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, &Party<T>)> {
+        let taken = |place: &'_ Place<T>| place.party.is_some();
+        self.line
+            .iter()
+            .filter(move |place| taken(place))
+            .filter_map(|place| Some((place.arrival, place.party.as_ref()?)))
+    }
+
+    pub(super) fn first_mut(&mut self) -> Option<&mut Party<T>> {
+        self.line.front_mut()?.party.as_mut()
+    }
+
+    pub(super) fn get(&self, arrival: u64) -> Option<&Party<T>> {
+        self.line.get(self.find(arrival)?)?.party.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, arrival: u64) -> Option<&mut Party<T>> {
+        let at = self.find(arrival)?;
+        self.line.get_mut(at)?.party.as_mut()
+    }
+
+    /// Adds a party where its arrival belongs: at the end, unless it comes from another lane.
+    pub(super) fn insert(&mut self, arrival: u64, party: Party<T>) {
+        let place = Place {
+            arrival,
+            bypassed: 0,
+            party: Some(party),
+        };
+        match self.line.back() {
+            Some(last) if last.arrival > arrival => {
+                let at = self.line.partition_point(|place| place.arrival < arrival);
+                self.line.insert(at, place);
+            }
+            _ => self.line.push_back(place),
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(u64, Party<T>)> {
+        let place = self.line.pop_front()?;
+        self.close_gaps();
+        Some((place.arrival, place.party?))
+    }
+
+    pub(super) fn remove(&mut self, arrival: u64) -> Option<Party<T>> {
+        let at = self.find(arrival)?;
+        let party = self.line.get_mut(at)?.party.take()?;
+        self.gaps += 1;
+        self.close_gaps();
+        Some(party)
+    }
+
+    /// Counts that the first one was bypassed by someone who came after it, and how often now.
+    pub(super) fn bypass_first(&mut self, by_arrival: u64) -> Option<u32> {
+        let first = self.line.front_mut()?;
+        if first.arrival >= by_arrival {
+            return None;
+        }
+        first.bypassed += 1;
+        Some(first.bypassed)
+    }
+
+    fn find(&self, arrival: u64) -> Option<usize> {
+        self.line
+            .binary_search_by_key(&arrival, |place| place.arrival)
+            .ok()
+    }
+
+    fn close_gaps(&mut self) {
+        while self.line.front().is_some_and(|place| place.party.is_none()) {
+            self.line.pop_front();
+            self.gaps -= 1;
+        }
+        if self.gaps > GAPS_ALLOWED && self.gaps > self.line.len() / 2 {
+            self.line.retain(|place| place.party.is_some());
+            self.gaps = 0;
+        }
+    }
+}

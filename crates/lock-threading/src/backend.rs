@@ -1,7 +1,12 @@
 //! The backend: requests in, steps out.
 
-use std::future::poll_fn;
+mod details;
+mod name;
+mod tables;
+mod waiting;
+
 use std::sync::Arc;
+use std::task::Waker;
 
 use async_trait::async_trait;
 use lock_core::{
@@ -10,7 +15,12 @@ use lock_core::{
     Request, Result, Scope, Step, Wait,
 };
 
-use crate::table::{Entered, Tables};
+use crate::Fairness;
+use crate::table::{Ask, Entered, Held, Pass, Refused};
+use details::{Known, fence};
+use name::Name;
+use tables::Tables;
+use waiting::Waiting;
 
 const NAME: &str = "threading";
 
@@ -61,20 +71,32 @@ impl LockBackend for ThreadingBackend {
         if let Err(error) = check(request) {
             return Step::Ready(Err(error));
         }
-        match self.tables.current().try_enter(key, request) {
-            Ok(Some(grant)) => Step::Ready(Ok(Some(grant))),
-            Ok(None) if request.wait == Wait::Now => Step::Ready(Ok(None)),
-            Ok(None) => Step::wait(wait_turn(
+        let (table, hash) = (self.tables.current(), self.tables.hash(key));
+        let mut held = held(key, request);
+        if request.mode == Mode::Exclusive && !table.is_closed() {
+            match table.try_hold(hash, request.attempt.counter(), held) {
+                Ok(number) => {
+                    return Step::Ready(grant(request.attempt, Pass::exclusive(number)).map(Some));
+                }
+                Err(back) => held = back,
+            }
+        }
+        let ask = ask(hash, request, None);
+        match table.enter(&ask, |name| name.is(key), held) {
+            Ok(Entered::Holds(pass)) => Step::Ready(grant(request.attempt, pass).map(Some)),
+            Ok(_) if request.wait == Wait::Now => Step::Ready(Ok(None)),
+            Ok(_) => Step::Waiting(Box::pin(Waiting::new(
                 Arc::clone(&self.tables),
+                hash,
                 key.clone(),
                 request.clone(),
-            )),
-            Err(error) => Step::Ready(Err(error)),
+            ))),
+            Err(refused) => Step::Ready(Err(refusal(key, request.mode, refused))),
         }
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
-        let was_ours = self.tables.current().leave(key, grant.attempt);
+        let was_ours = self.tables.leave(key, grant.attempt);
         Step::Ready(Ok(if was_ours {
             Released::Released
         } else {
@@ -83,11 +105,11 @@ impl LockBackend for ThreadingBackend {
     }
 
     fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
-        self.tables.current().leave(key, attempt);
+        self.tables.leave(key, attempt);
     }
 
     fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
-        Step::Ready(self.tables.current().alter(key, grant, change))
+        Step::Ready(self.tables.alter(key, grant, change))
     }
 
     async fn renew(&self, _batch: &[Renewal]) -> Result<Vec<Renewed>> {
@@ -102,7 +124,7 @@ impl LockBackend for ThreadingBackend {
     }
 
     async fn inspect(&self, query: InspectQuery) -> Result<InspectPage> {
-        Ok(self.tables.current().inspect(&query))
+        Ok(self.tables.inspect(&query))
     }
 
     async fn break_lock(&self, _key: &LockKey, _attempt: Option<OwnerToken>) -> Result<usize> {
@@ -132,16 +154,44 @@ fn check(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// Queues and waits. Dropping this changes nothing: the attempt is ended by `abandon`.
-async fn wait_turn(tables: Arc<Tables>, key: LockKey, request: Request) -> Result<Option<Grant>> {
-    match tables.current().enter_or_enqueue(&key, &request)? {
-        Entered::Holds(grant) => Ok(Some(grant)),
-        Entered::Waits(turn) => poll_fn(|context| turn.poll_take(context)).await.map(Some),
+/// What the table keeps of a request.
+#[inline]
+fn held(key: &LockKey, request: &Request) -> Held<Name, Known> {
+    Held {
+        key: Name::of(key),
+        details: Known::of(request),
+    }
+}
+
+fn ask<'a>(hash: u64, request: &Request, waker: Option<&'a Waker>) -> Ask<'a> {
+    Ask {
+        hash,
+        mode: request.mode,
+        priority: request.priority,
+        attempt: request.attempt,
+        fairness: Fairness::FirstCome,
+        waker,
+    }
+}
+
+#[inline]
+fn grant(attempt: OwnerToken, pass: Pass) -> Result<Grant> {
+    Ok(Grant {
+        attempt,
+        fence: fence(pass).ok_or_else(numbers_used_up)?,
+        validity: None,
+    })
+}
+
+fn refusal(key: &LockKey, wanted: Mode, refused: Refused) -> Error {
+    match refused {
+        Refused::Conflict(other) => mode_conflict(key, wanted, other),
+        Refused::Closed => Error::closed(NAME),
     }
 }
 
 /// The error for a mode that can never take turns with the one in use.
-pub(crate) fn mode_conflict(key: &LockKey, wanted: Mode, other: Mode) -> Error {
+fn mode_conflict(key: &LockKey, wanted: Mode, other: Mode) -> Error {
     Error::new(
         ErrorKind::ModeConflict,
         format!("asked for {wanted} while {other} is held or waited for; use one mode per key"),
@@ -151,19 +201,14 @@ pub(crate) fn mode_conflict(key: &LockKey, wanted: Mode, other: Mode) -> Error {
 }
 
 /// The error for a grant that is not in the table.
-pub(crate) fn not_held(key: &LockKey) -> Error {
+fn not_held(key: &LockKey) -> Error {
     Error::new(ErrorKind::Lost, "this attempt no longer holds it")
         .with_key(key)
         .with_backend(NAME)
 }
 
-/// The error for a backend that grants no more.
-pub(crate) fn closed() -> Error {
-    Error::closed(NAME)
-}
-
-/// The error for a shard whose fencing numbers are used up.
-pub(crate) fn numbers_used_up() -> Error {
+/// The error for a slot whose fencing numbers are used up.
+fn numbers_used_up() -> Error {
     Error::new(
         ErrorKind::Backend,
         "fencing numbers are used up after 2^51 grants; restart",

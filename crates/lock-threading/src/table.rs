@@ -1,357 +1,425 @@
-//! The table of keys in use.
+//! The table of keys in use: what [`KeyedLocks`](crate::KeyedLocks) and the backend stand on.
+//!
+//! A holder that is alone sits in a [slot](slots); whoever comes second moves to the room behind it,
+//! where an [entry](room) per key keeps holders and waiters in order. An entry goes with its last
+//! user, so a key that nobody uses costs nothing.
 
-use std::hash::BuildHasher;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Waker;
-use std::time::SystemTime;
+mod room;
+mod seat;
+mod slot;
+mod slots;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
-use foldhash::fast::RandomState;
-use lock_core::fork::ForkLocal;
-use lock_core::{
-    Change, Fence, FencingNumber, Grant, Handoff, InspectPage, InspectQuery, KeyQueue, KeyReport,
-    LockKey, Mode, OwnerId, OwnerToken, Party, PartyRecord, ProcessRecord, ReadVersion, Refusal,
-    Request, Result, Slot, clock, runtime,
-};
+use std::task::{Poll, Waker};
+
+use lock_core::{KeyQueue, Mode, OwnerToken, runtime};
 use smallvec::SmallVec;
 
-use crate::backend::{closed, mode_conflict, not_held, numbers_used_up};
+use crate::Fairness;
+use crate::sync::{AtomicBool, Ordering};
+use room::{Entry, Room, State};
+pub(crate) use seat::{Pass, Seat};
+pub(crate) use slots::{Crowded, LAST_NUMBER};
+use slots::{Numbers, Open, Slots};
 
-/// One table per process along a line of forks.
-#[derive(Debug, Default)]
-pub(crate) struct Tables {
-    per_process: ForkLocal<Table>,
+/// What the table's user keeps about a holder or waiter.
+pub(crate) trait Details: Send {
+    /// Whether an attempt may ask again while it waits or holds, and is then to have one place.
+    const ASKS_AGAIN: bool;
+
+    /// The attempt that holds, where the user keeps it.
+    fn attempt(&self) -> Option<OwnerToken>;
+
+    /// It was handed the lock now.
+    fn note_grant(&mut self);
+}
+
+impl Details for () {
+    const ASKS_AGAIN: bool = false;
+
+    fn attempt(&self) -> Option<OwnerToken> {
+        None
+    }
+
+    fn note_grant(&mut self) {}
+}
+
+/// A key in use, with what is kept about who uses it.
+#[derive(Debug)]
+pub(crate) struct Held<K, D> {
+    pub(crate) key: K,
+    pub(crate) details: D,
+}
+
+/// What is asked of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) hash: u64,
+    pub(crate) mode: Mode,
+    pub(crate) priority: i8,
+    pub(crate) attempt: OwnerToken,
+    pub(crate) fairness: Fairness,
+    /// Queues if it must wait, and is woken by this.
+    pub(crate) waker: Option<&'a Waker>,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    Holds(Pass),
+    Contended,
+    Waits,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// A mode is held or waited for that never takes turns with this one.
+    Conflict(Mode),
+    Closed,
+}
+
+/// Who leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Claim {
+    /// The holder with this number.
+    Number(u64),
+    /// An attempt, whether it holds or waits.
+    Attempt(OwnerToken),
+}
+
+/// Wakers to run once nothing is locked. Leaving wakes one waiter, or a few readers.
+pub(crate) type Wakers = SmallVec<[Waker; 2]>;
+
+#[derive(Debug)]
+pub(crate) struct Table<K, D: Details> {
+    slots: Slots<Held<K, D>, Room<K, D>>,
     closed: AtomicBool,
 }
 
-impl Tables {
-    pub(crate) fn current(&self) -> View<'_> {
-        View {
-            table: self.per_process.get_or_init(Table::default),
-            closed: &self.closed,
-        }
-    }
-
-    pub(crate) fn close(&self) {
-        // Invariant: set before any shard is visited, and read under the shard's lock by whoever
-        // enters or queues; so nobody can queue in a shard that has been drained.
-        self.closed.store(true, Ordering::SeqCst);
-        self.current().drain();
-    }
-}
-
-/// Where a waiter finds its grant.
-type Turn = Arc<Handoff<Result<Grant>>>;
-
-/// Wakers to run once the table's locks are left. Releasing wakes one waiter, or a few readers.
-type Wakers = SmallVec<[Waker; 2]>;
-
-/// How an attempt came in.
-pub(crate) enum Entered {
-    Holds(Grant),
-    Waits(Turn),
-}
-
-/// Keys that are held or waited for, and nothing else: an entry goes with its last user.
-#[derive(Debug)]
-struct Table {
-    keys: DashMap<LockKey, KeyQueue<Details>, RandomState>,
-    /// The last fencing base of each group of keys. One counter for all would be fought over by
-    /// every core; one per key would have to outlive the key.
-    bases: [AtomicU64; 64],
-}
-
-impl Default for Table {
-    fn default() -> Self {
+impl<K: Send, D: Details> Table<K, D> {
+    /// A table whose fast path serves about `slots` holders at a time.
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
-            keys: DashMap::default(),
-            bases: [const { AtomicU64::new(0) }; 64],
+            slots: Slots::new(slots),
+            closed: AtomicBool::new(false),
         }
     }
-}
 
-/// What is kept about a holder or waiter.
-#[derive(Debug)]
-struct Details {
-    owner: Option<OwnerId>,
-    label: Option<Arc<str>>,
-    record: Option<Arc<[u8]>>,
-    since: SystemTime,
-    fence: Fence,
-    turn: Option<Turn>,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    table: &'a Table,
-    closed: &'a AtomicBool,
-}
-
-impl View<'_> {
-    pub(crate) fn len(self) -> usize {
-        self.table.keys.len()
+    /// Holds at once, exclusively, if nobody is near; gives what was to be kept back otherwise.
+    #[inline]
+    pub(crate) fn try_hold(
+        &self,
+        hash: u64,
+        attempt: u64,
+        held: Held<K, D>,
+    ) -> Result<u64, Held<K, D>> {
+        self.slots.try_hold(hash, attempt, held)
     }
 
-    /// Holds at once, or says that the key is contended.
-    pub(crate) fn try_enter(self, key: &LockKey, request: &Request) -> Result<Option<Grant>> {
-        match self.table.keys.entry(key.clone()) {
-            Entry::Occupied(mut entry) => self.try_enter_queue(entry.get_mut(), key, request),
-            Entry::Vacant(entry) => {
-                let mut queue = KeyQueue::new();
-                let granted = self.try_enter_queue(&mut queue, key, request)?;
-                entry.insert(queue);
-                Ok(granted)
+    /// Ends a hold. Returns whether it was there.
+    #[inline]
+    pub(crate) fn release(&self, hash: u64, number: u64) -> bool {
+        self.slots.try_leave(hash, number).is_some()
+            || self.leave(hash, |_| true, Claim::Number(number))
+    }
+
+    /// Ends a hold that is alone in its slot, and says whether it was; or that one has to
+    /// [`leave`](Self::leave).
+    #[inline]
+    pub(crate) fn release_attempt(&self, hash: u64, attempt: u64) -> Result<bool, Crowded> {
+        let left = self.slots.try_leave_by_attempt(hash, attempt)?;
+        Ok(left.is_some())
+    }
+
+    /// Whether a thread does well to spin for this key.
+    pub(crate) fn seems_held(&self, hash: u64) -> bool {
+        self.slots.seems_held(hash)
+    }
+
+    /// Holds at once, queues, or says that the key is contended.
+    pub(crate) fn enter(
+        &self,
+        ask: &Ask<'_>,
+        same: impl Fn(&K) -> bool,
+        held: Held<K, D>,
+    ) -> Result<Entered, Refused> {
+        // What is not used of these is dropped once nothing is locked.
+        let (mut key, mut details) = (Some(held.key), Some(held.details));
+        let mut waker = ask.waker.cloned();
+        let mut open = self.slots.open(ask.hash);
+        let number = open.holder();
+        let holder = open.with_holder(|holder| same(&holder.key).then(|| holder.details.attempt()));
+        if let (Some(number), Some(Some(holder))) = (number, holder) {
+            if D::ASKS_AGAIN && holder == Some(ask.attempt) {
+                return Ok(Entered::Holds(Pass::exclusive(number)));
             }
-        }
-    }
-
-    /// Holds at once, or queues.
-    pub(crate) fn enter_or_enqueue(self, key: &LockKey, request: &Request) -> Result<Entered> {
-        let mut queue = self.table.keys.entry(key.clone()).or_default();
-        match self.try_enter_queue(&mut queue, key, request) {
-            Ok(None) => {}
-            Ok(Some(grant)) => return Ok(Entered::Holds(grant)),
-            Err(error) => {
-                drop(queue);
-                self.forget_if_idle(key);
-                return Err(error);
+            self.check_open()?;
+            if waker.is_none() {
+                return Ok(Entered::Contended);
             }
+            move_to_room(&mut open, ask.hash);
         }
-        // Asking again while it waits takes no second place.
-        if let Some(turn) = queue
-            .waiter(request.attempt)
-            .and_then(|it| it.data.turn.clone())
-        {
-            return Ok(Entered::Waits(turn));
+        let is_closed = self.check_open();
+        let (room, numbers) = open.room();
+        if let Some(entry) = room.find_mut(ask.hash, &same) {
+            return enter_entry(entry, ask, is_closed, &mut details, &mut waker, &numbers);
         }
-        let turn = Turn::default();
-        let mut party = party(request, Fence::Shared(None));
-        party.data.turn = Some(Arc::clone(&turn));
-        queue.enqueue(party);
-        Ok(Entered::Waits(turn))
-    }
-
-    fn try_enter_queue(
-        self,
-        queue: &mut KeyQueue<Details>,
-        key: &LockKey,
-        request: &Request,
-    ) -> Result<Option<Grant>> {
-        // Asking again under the same token is answered with the grant it already has.
-        if let Some(holder) = queue.holder_mut(request.attempt) {
-            return Ok(Some(Grant {
-                attempt: request.attempt,
-                fence: holder.data.fence,
-                validity: None,
-            }));
-        }
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
-        match queue.admits(request.mode, request.priority) {
-            Ok(()) => {
-                let fence = self.fence(queue, key, request.mode)?;
-                queue.enter(party(request, fence));
-                Ok(Some(Grant {
-                    attempt: request.attempt,
-                    fence,
-                    validity: None,
-                }))
-            }
-            Err(Refusal::Contended) => Ok(None),
-            Err(Refusal::Conflict(other)) => Err(mode_conflict(key, request.mode, other)),
-        }
-    }
-
-    /// Ends an attempt in any state; returns whether it was there.
-    pub(crate) fn leave(self, key: &LockKey, attempt: OwnerToken) -> bool {
-        let mut wakers = Wakers::new();
-        let gone = {
-            let Entry::Occupied(mut entry) = self.table.keys.entry(key.clone()) else {
-                return false;
-            };
-            let mut granted = SmallVec::<[OwnerToken; 2]>::new();
-            let queue = entry.get_mut();
-            let gone = queue.leave(attempt, |party| granted.push(party.attempt));
-            self.hand_over(queue, key, &granted, &mut wakers);
-            let idle = queue.is_idle();
-            // The entry goes with its last user; what it held is dropped with the shard left.
-            (gone, idle.then(|| entry.remove()))
+        is_closed?;
+        let (Some(key), Some(details)) = (key.take(), details.take()) else {
+            return Ok(Entered::Contended);
         };
-        wakers.into_iter().for_each(runtime::wake);
-        gone.0.is_some()
+        if ask.mode == Mode::Exclusive && number.is_none() {
+            // Nobody is in the slot, so there is no need for an entry.
+            let counter = ask.attempt.counter();
+            let number = open.put(counter, Held { key, details });
+            let number = number.unwrap_or(LAST_NUMBER + 1);
+            return Ok(Entered::Holds(Pass::exclusive(number)));
+        }
+        let number = numbers.draw();
+        let (state, pass) = State::first(ask, number, details);
+        room.insert(Entry {
+            hash: ask.hash,
+            key,
+            state,
+        });
+        numbers.came();
+        Ok(Entered::Holds(pass))
     }
 
-    /// Forgets a key that was entered into the table for nothing.
-    fn forget_if_idle(self, key: &LockKey) {
-        self.table.keys.remove_if(key, |_, queue| queue.is_idle());
-    }
-
-    pub(crate) fn alter(self, key: &LockKey, grant: &Grant, change: Change) -> Result<Grant> {
-        let mut wakers = Wakers::new();
-        let altered = {
-            let Some(mut queue) = self.table.keys.get_mut(key) else {
-                return Err(not_held(key));
-            };
-            let altered = self.alter_holder(&mut queue, key, grant.attempt, change, &mut wakers);
-            altered.map(|fence| Grant {
-                fence,
-                ..grant.clone()
-            })
-        };
-        wakers.into_iter().for_each(runtime::wake);
-        altered
-    }
-
-    fn alter_holder(
-        self,
-        queue: &mut KeyQueue<Details>,
-        key: &LockKey,
+    /// Asks whether a waiter has been let in. `None` when it is not known any more.
+    pub(crate) fn poll(
+        &self,
+        hash: u64,
+        same: impl Fn(&K) -> bool,
         attempt: OwnerToken,
-        change: Change,
-        wakers: &mut Wakers,
-    ) -> Result<Fence> {
-        if matches!(change, Change::Downgrade) {
-            let mut granted = SmallVec::<[OwnerToken; 2]>::new();
-            match queue.downgrade(attempt, |party| granted.push(party.attempt)) {
-                Ok(Some(())) => {}
-                Ok(None) => return Err(not_held(key)),
-                Err(other) => return Err(mode_conflict(key, Mode::Shared, other)),
-            }
-            self.hand_over(queue, key, &granted, wakers);
-        }
-        let holder = queue.holder_mut(attempt).ok_or_else(|| not_held(key))?;
-        match change {
-            Change::Downgrade => {
-                if let Fence::Exclusive(number) = holder.data.fence {
-                    holder.data.fence = Fence::Shared(Some(ReadVersion(number)));
+        waker: &Waker,
+    ) -> Option<Poll<Pass>> {
+        let mut wakers = Wakers::new();
+        let mut waker = waker.clone();
+        let outcome = {
+            let mut open = self.slots.open(hash);
+            let (room, numbers) = open.room();
+            let entry = room.find_mut(hash, same)?;
+            let State::Queue(queue) = &mut entry.state else {
+                return None;
+            };
+            look_in(queue, attempt, &mut waker, &numbers, &mut wakers)
+        };
+        wakers.into_iter().for_each(runtime::wake);
+        outcome
+    }
+
+    /// Ends a hold or a wait, and lets in whoever is next. Returns whether it was there.
+    pub(crate) fn leave(&self, hash: u64, same: impl Fn(&K) -> bool, claim: Claim) -> bool {
+        let mut wakers = Wakers::new();
+        // What goes is dropped with nothing locked.
+        let gone = {
+            let mut open = self.slots.open(hash);
+            match claim_slot(&mut open, &same, claim) {
+                Some(held) => Gone::Slot(held),
+                None => {
+                    let (room, numbers) = open.room();
+                    let found = room.leave(hash, &same, claim, &numbers, &mut wakers);
+                    Gone::Room(found)
                 }
             }
-            Change::Transfer(owner)
-            | Change::Attach {
-                owner: Some(owner), ..
-            } => holder.data.owner = Some(owner),
-            // The table holds for whoever knows the attempt: there is nothing to stop or take over.
-            _ => {}
+        };
+        wakers.into_iter().for_each(runtime::wake);
+        match gone {
+            Gone::Slot(_) => true,
+            Gone::Room(found) => found.was_there,
         }
-        Ok(holder.data.fence)
     }
 
-    /// Gives new holders their grants.
-    fn hand_over(
-        self,
-        queue: &mut KeyQueue<Details>,
-        key: &LockKey,
-        granted: &[OwnerToken],
-        wakers: &mut Wakers,
-    ) {
-        for &attempt in granted {
-            let Some(mode) = queue.holder_mut(attempt).map(|holder| holder.mode) else {
-                continue;
-            };
-            let fence = self.fence(queue, key, mode);
-            let Some(holder) = queue.holder_mut(attempt) else {
-                continue;
-            };
-            holder.data.since = clock::coarse_wall_time();
-            if let Ok(fence) = fence {
-                holder.data.fence = fence;
-            }
-            // A waiter that is told of an error abandons its attempt, which passes the lock on.
-            let grant = fence.map(|fence| Grant {
-                attempt,
-                fence,
-                validity: None,
+    /// Changes what is known of a holder, in the queue of its key; `None` when it does not hold.
+    pub(crate) fn alter<T>(
+        &self,
+        hash: u64,
+        same: impl Fn(&K) -> bool,
+        attempt: OwnerToken,
+        change: impl FnOnce(&mut KeyQueue<Seat<D>>, &mut dyn FnMut(&mut Seat<D>)) -> T,
+    ) -> Option<T> {
+        let mut wakers = Wakers::new();
+        let changed = {
+            let mut open = self.slots.open(hash);
+            let is_alone = open.with_holder(|holder| {
+                same(&holder.key) && holder.details.attempt() == Some(attempt)
             });
-            wakers.extend(holder.data.turn.take().and_then(|turn| turn.give(grant)));
-        }
+            if is_alone == Some(true) {
+                move_to_room(&mut open, hash);
+            }
+            let (room, numbers) = open.room();
+            let entry = room.find_mut(hash, same)?;
+            let queue = entry.state.queue();
+            queue.holder_mut(attempt)?;
+            let changed = change(queue, &mut |seat| {
+                seat.grant(numbers.draw());
+                wakers.extend(seat.waker.take());
+            });
+            seat::seat_permits(queue);
+            changed
+        };
+        wakers.into_iter().for_each(runtime::wake);
+        Some(changed)
     }
 
-    fn fence(self, queue: &KeyQueue<Details>, key: &LockKey, mode: Mode) -> Result<Fence> {
-        match mode {
-            Mode::Exclusive => {
-                let group =
-                    self.table.keys.hasher().hash_one(key) as usize % self.table.bases.len();
-                let base = self.table.bases[group].fetch_add(1, Ordering::Relaxed) + 1;
-                FencingNumber::from_base(base)
-                    .map(Fence::Exclusive)
-                    .ok_or_else(numbers_used_up)
-            }
-            Mode::Shared => Ok(Fence::Shared(None)),
-            Mode::Permit(permits) => {
-                let taken = |slot: u32| {
-                    queue
-                        .holders()
-                        .any(|holder| holder.data.fence == Fence::Permit(Slot(slot)))
-                };
-                let free = (0..permits.of()).find(|slot| !taken(*slot)).unwrap_or(0);
-                Ok(Fence::Permit(Slot(free)))
-            }
-        }
+    /// Grants no more, and ends every wait.
+    pub(crate) fn close(&self) {
+        // Invariant: set before any room is visited, and read in the room by whoever queues; so
+        // nobody can queue in a room that has been drained.
+        self.closed.store(true, Ordering::SeqCst);
+        let mut gone = Vec::new();
+        let drain = |room: &mut Room<K, D>, went: &mut dyn FnMut(u64)| {
+            gone.extend(room.drain_waiters(went));
+        };
+        self.slots.visit(|_, _| {}, drain);
+        let wakers = gone.iter_mut().flat_map(|gone| gone.wakers.drain(..));
+        wakers.for_each(runtime::wake);
     }
 
-    fn drain(self) {
-        let mut told = Vec::new();
-        for mut queue in self.table.keys.iter_mut() {
-            told.extend(queue.drain_waiters().filter_map(|party| party.data.turn));
-        }
-        for turn in told {
-            if let Some(waker) = turn.give(Err(closed())) {
-                runtime::wake(waker);
-            }
-        }
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn inspect(self, query: &InspectQuery) -> InspectPage {
-        let process = ProcessRecord::current();
-        let selected = self
-            .table
-            .keys
-            .iter()
-            .filter(|entry| query.selects(entry.key()));
-        let reports = selected.map(|entry| {
-            let mut report = KeyReport::idle(entry.key().clone());
-            report.holders = entry
-                .holders()
-                .map(|party| record(party, &process))
-                .collect();
-            report.waiters = entry
-                .waiters()
-                .map(|party| record(party, &process))
-                .collect();
-            report
-        });
-        query.page_of(reports.collect())
+    /// Visits every key in use: a holder that is alone, or the queue.
+    pub(crate) fn visit(
+        &self,
+        mut alone: impl FnMut(&K, &D, u64),
+        mut queued: impl FnMut(&K, &KeyQueue<Seat<D>>),
+    ) {
+        let alone = std::cell::RefCell::new(&mut alone);
+        self.slots.visit(
+            |held, number| (alone.borrow_mut())(&held.key, &held.details, number),
+            |room, _| {
+                for entry in room.entries() {
+                    match &entry.state {
+                        State::Single { number, details } => {
+                            (alone.borrow_mut())(&entry.key, details, *number);
+                        }
+                        State::Queue(queue) => queued(&entry.key, queue),
+                    }
+                }
+            },
+        );
+    }
+
+    /// How many keys are held or waited for.
+    pub(crate) fn len(&self) -> usize {
+        let (mut alone, mut queued) = (0, 0);
+        self.visit(|_, _, _| alone += 1, |_, _| queued += 1);
+        alone + queued
+    }
+
+    fn check_open(&self) -> Result<(), Refused> {
+        if self.is_closed() {
+            Err(Refused::Closed)
+        } else {
+            Ok(())
+        }
     }
 }
 
-fn party(request: &Request, fence: Fence) -> Party<Details> {
-    Party {
-        attempt: request.attempt,
-        mode: request.mode,
-        priority: request.priority,
-        data: Details {
-            owner: request.owner,
-            label: request.label.clone(),
-            record: request.record.clone(),
-            since: clock::coarse_wall_time(),
-            fence,
-            turn: None,
+enum Gone<K, D> {
+    Slot(Held<K, D>),
+    Room(room::Left<K, D>),
+}
+
+/// The slot's holder gets an entry in the room, so that others can queue behind it.
+fn move_to_room<K, D: Details>(open: &mut Open<'_, Held<K, D>, Room<K, D>>, hash: u64) {
+    let (Some(number), Some(held)) = (open.holder(), open.take()) else {
+        return;
+    };
+    let (room, numbers) = open.room();
+    room.insert(Entry {
+        hash,
+        key: held.key,
+        state: State::Single {
+            number,
+            details: held.details,
         },
-    }
+    });
+    numbers.came();
 }
 
-fn record(party: &Party<Details>, process: &ProcessRecord) -> PartyRecord {
-    let mut record = PartyRecord::new(party.attempt, party.mode, process.clone());
-    record.priority = party.priority;
-    record.owner = party.data.owner;
-    record.label = party.data.label.as_deref().map(str::to_owned);
-    record.record = party.data.record.as_deref().map(<[u8]>::to_vec);
-    record.since = Some(party.data.since);
-    if let Fence::Exclusive(number) = party.data.fence {
-        record.fencing = Some(number);
+fn claim_slot<K, D: Details>(
+    open: &mut Open<'_, Held<K, D>, Room<K, D>>,
+    same: impl Fn(&K) -> bool,
+    claim: Claim,
+) -> Option<Held<K, D>> {
+    let number = open.holder()?;
+    let is_it = open.with_holder(|holder| match claim {
+        Claim::Number(claimed) => claimed == number,
+        Claim::Attempt(attempt) => holder.details.attempt() == Some(attempt) && same(&holder.key),
+    })?;
+    if is_it { open.take() } else { None }
+}
+
+fn enter_entry<K, D: Details>(
+    entry: &mut Entry<K, D>,
+    ask: &Ask<'_>,
+    is_open: Result<(), Refused>,
+    details: &mut Option<D>,
+    waker: &mut Option<Waker>,
+    numbers: &Numbers<'_, Held<K, D>>,
+) -> Result<Entered, Refused> {
+    if D::ASKS_AGAIN
+        && let Some(pass) = entry.state.pass_of(ask.attempt)
+    {
+        return Ok(Entered::Holds(pass));
     }
-    record
+    is_open?;
+    if let State::Single { .. } = entry.state
+        && waker.is_none()
+    {
+        return Ok(Entered::Contended);
+    }
+    let queue = entry.state.queue();
+    let may_enter = seat::may_enter(queue, ask)?;
+    if !may_enter && waker.is_none() {
+        return Ok(Entered::Contended);
+    }
+    if D::ASKS_AGAIN
+        && let Some(waiter) = queue.waiter_mut(ask.attempt)
+    {
+        std::mem::swap(&mut waiter.data.waker, waker);
+        return Ok(Entered::Waits);
+    }
+    let Some(details) = details.take() else {
+        return Ok(Entered::Contended);
+    };
+    if may_enter {
+        let number = numbers.draw();
+        let party = seat::party(ask, details, number, None);
+        return Ok(Entered::Holds(seat::enter(queue, party)));
+    }
+    queue.enqueue(seat::party(ask, details, 0, waker.take()));
+    Ok(Entered::Waits)
+}
+
+/// What a waiter finds that comes to look.
+fn look_in<D: Details>(
+    queue: &mut KeyQueue<Seat<D>>,
+    attempt: OwnerToken,
+    waker: &mut Waker,
+    numbers: &Numbers<'_, impl Sized>,
+    wakers: &mut Wakers,
+) -> Option<Poll<Pass>> {
+    if queue.holder_mut(attempt).is_none() {
+        let is_head = queue.head_mut().is_some_and(|head| head.attempt == attempt);
+        if is_head {
+            seat::admit(queue, Some(attempt), || numbers.draw(), wakers);
+        }
+    }
+    if let Some(holder) = queue.holder_mut(attempt) {
+        return Some(Poll::Ready(Pass::of(holder)));
+    }
+    let waiter = match queue.head_mut() {
+        Some(head) if head.attempt == attempt => head,
+        _ => queue.waiter_mut(attempt)?,
+    };
+    match &mut waiter.data.waker {
+        Some(earlier) => std::mem::swap(earlier, waker),
+        none => *none = Some(waker.clone()),
+    }
+    Some(Poll::Pending)
 }

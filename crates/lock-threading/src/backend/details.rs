@@ -1,0 +1,130 @@
+//! What the backend keeps about a holder or waiter.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lock_core::{
+    Fence, FencingNumber, KeyQueue, KeyReport, LockKey, Mode, OwnerId, OwnerToken, PartyRecord,
+    ProcessNonce, ProcessRecord, Request, Slot, clock,
+};
+
+use crate::table::{Details, Pass, Seat};
+
+/// What is kept about a holder or waiter, small enough to be written at every acquire.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The attempt within this process, which has one table.
+    counter: u64,
+    owner: Option<OwnerId>,
+    since: SystemTime,
+    words: Option<Box<Words>>,
+}
+
+/// What only some callers give.
+#[derive(Debug)]
+struct Words {
+    label: Option<Arc<str>>,
+    record: Option<Arc<[u8]>>,
+}
+
+impl Details for Known {
+    const ASKS_AGAIN: bool = true;
+
+    fn attempt(&self) -> Option<OwnerToken> {
+        Some(OwnerToken::from_parts(
+            ProcessNonce::current(),
+            self.counter,
+        ))
+    }
+
+    fn note_grant(&mut self) {
+        self.since = clock::coarse_wall_time();
+    }
+}
+
+impl Known {
+    #[inline]
+    pub(crate) fn of(request: &Request) -> Self {
+        let has_words = request.label.is_some() || request.record.is_some();
+        Self {
+            counter: request.attempt.counter(),
+            owner: request.owner,
+            since: clock::coarse_wall_time(),
+            words: has_words.then(|| {
+                Box::new(Words {
+                    label: request.label.clone(),
+                    record: request.record.clone(),
+                })
+            }),
+        }
+    }
+
+    pub(crate) fn set_owner(&mut self, owner: OwnerId) {
+        self.owner = Some(owner);
+    }
+
+    fn record(
+        &self,
+        attempt: OwnerToken,
+        mode: Mode,
+        process: &ProcessRecord,
+        number: u64,
+    ) -> PartyRecord {
+        let mut record = PartyRecord::new(attempt, mode, process.clone());
+        record.owner = self.owner;
+        if let Some(words) = &self.words {
+            record.label = words.label.as_deref().map(str::to_owned);
+            record.record = words.record.as_deref().map(<[u8]>::to_vec);
+        }
+        record.since = Some(self.since);
+        if mode == Mode::Exclusive && number != 0 {
+            record.fencing = FencingNumber::from_base(number);
+        }
+        record
+    }
+}
+
+/// What a hold shows to resources; `None` once the numbers are used up.
+#[inline]
+pub(crate) fn fence(pass: Pass) -> Option<Fence> {
+    match pass.mode {
+        Mode::Exclusive => FencingNumber::from_base(pass.number).map(Fence::Exclusive),
+        Mode::Shared => Some(Fence::Shared(None)),
+        Mode::Permit(_) => Some(Fence::Permit(Slot(pass.permit))),
+    }
+}
+
+/// One key with a holder that is alone.
+pub(crate) fn report_alone(
+    key: LockKey,
+    known: &Known,
+    number: u64,
+    process: &ProcessRecord,
+) -> KeyReport {
+    let mut report = KeyReport::idle(key);
+    if let Some(attempt) = known.attempt() {
+        let record = known.record(attempt, Mode::Exclusive, process, number);
+        report.holders.push(record);
+    }
+    report
+}
+
+/// One key with its holders and waiters.
+pub(crate) fn report_queue(
+    key: LockKey,
+    queue: &KeyQueue<Seat<Known>>,
+    process: &ProcessRecord,
+) -> KeyReport {
+    let record = |party: &lock_core::Party<Seat<Known>>| {
+        let seat = &party.data;
+        let mut record = seat
+            .details
+            .record(party.attempt, party.mode, process, seat.number);
+        record.priority = party.priority;
+        record
+    };
+    let mut report = KeyReport::idle(key);
+    report.holders = queue.holders().map(record).collect();
+    report.waiters = queue.waiters().map(record).collect();
+    report
+}

@@ -1,0 +1,61 @@
+//! The step of an acquire that must wait.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use lock_core::{Error, Grant, LockKey, Request, Result};
+
+use super::tables::Tables;
+use super::{NAME, ask, grant, held, refusal};
+use crate::table::Entered;
+
+/// Queues at the first poll, and waits. Dropping it changes nothing: the attempt is ended by
+/// `abandon`.
+pub(super) struct Waiting {
+    tables: Arc<Tables>,
+    hash: u64,
+    key: LockKey,
+    request: Request,
+    queued: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(tables: Arc<Tables>, hash: u64, key: LockKey, request: Request) -> Self {
+        Self {
+            tables,
+            hash,
+            key,
+            request,
+            queued: false,
+        }
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<Option<Grant>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (table, waker) = (this.tables.current(), context.waker());
+        let (key, attempt) = (&this.key, this.request.attempt);
+        if !this.queued {
+            this.queued = true;
+            let ask = ask(this.hash, &this.request, Some(waker));
+            let held = held(key, &this.request);
+            return match table.enter(&ask, |name| name.is(key), held) {
+                Ok(Entered::Holds(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
+                Ok(Entered::Contended | Entered::Waits) => Poll::Pending,
+                Err(refused) => Poll::Ready(Err(refusal(key, this.request.mode, refused))),
+            };
+        }
+        match table.poll(this.hash, |name| name.is(key), attempt, waker) {
+            Some(Poll::Ready(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
+            Some(Poll::Pending) => Poll::Pending,
+            None if table.is_closed() => Poll::Ready(Err(Error::closed(NAME))),
+            // It was abandoned, and is never granted.
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! A pending acquire of a key.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use lock_core::{Error, ErrorKind, Mode, OwnerToken, Result, block_on, fork, runtime};
+use tokio::task::coop;
+
+use super::guard::Hold;
+use super::{KeyGuard, KeyOptions, KeyedLocks};
+use crate::Fairness;
+use crate::table::{Ask, Claim, Entered, Held, LAST_NUMBER, Pass, Refused, Table};
+
+/// How often a thread looks again before it queues: about as long as a switch of threads takes.
+const SPINS: u32 = 100;
+
+/// Waits until a key is held exclusively. Made by [`KeyedLocks::acquire`].
+///
+/// # Cancel safety
+/// Dropping it at any point leaves no lock and no queue entry.
+#[must_use = "an acquire does nothing unless it is awaited or waited for"]
+pub struct AcquireKey<'a, 'k, K: Send, Q: ?Sized, S>(Asking<'a, 'k, K, Q, S>)
+where
+    K: Borrow<Q>,
+    Q: Eq;
+
+/// Waits until a key is held in some mode. Made by [`KeyedLocks::acquire_with`].
+///
+/// # Cancel safety
+/// Dropping it at any point leaves no lock and no queue entry.
+#[must_use = "an acquire does nothing unless it is awaited or waited for"]
+pub struct AcquireKeyWith<'a, 'k, K: Send, Q: ?Sized, S>(Asking<'a, 'k, K, Q, S>)
+where
+    K: Borrow<Q>,
+    Q: Eq;
+
+/// One attempt from the question to the guard. Dropping it ends the attempt, in any state.
+pub(super) struct Asking<'a, 'k, K: Send, Q: ?Sized, S>
+where
+    K: Borrow<Q>,
+    Q: Eq,
+{
+    locks: &'a KeyedLocks<K, S>,
+    key: &'k Q,
+    options: KeyOptions,
+    /// `None` until it has queued, and again once it has answered.
+    queued: Option<Queued<'a, K>>,
+}
+
+struct Queued<'a, K: Send> {
+    table: &'a Table<K, ()>,
+    hash: u64,
+    attempt: OwnerToken,
+    /// The fork generation it queued in.
+    generation: u64,
+}
+
+impl<'a, 'k, K, Q, S> Asking<'a, 'k, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    S: BuildHasher,
+{
+    #[inline]
+    pub(super) fn new(locks: &'a KeyedLocks<K, S>, key: &'k Q, options: KeyOptions) -> Self {
+        Self {
+            locks,
+            key,
+            options,
+            queued: None,
+        }
+    }
+
+    /// One attempt.
+    #[inline]
+    pub(super) fn try_now(&self) -> Option<KeyGuard<'a, K>> {
+        let (table, hash) = (self.locks.table(), self.hash());
+        match self.try_alone(table, hash, self.held()) {
+            Ok(guard) => Some(guard),
+            Err(held) => self.try_crowded(table, hash, held),
+        }
+    }
+
+    #[cold]
+    fn try_crowded(
+        &self,
+        table: &'a Table<K, ()>,
+        hash: u64,
+        held: Held<K, ()>,
+    ) -> Option<KeyGuard<'a, K>> {
+        let ask = self.ask(hash, OwnerToken::mint(), self.locks.threads, None);
+        match table.enter(&ask, |kept| kept.borrow() == self.key, held) {
+            Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
+            Ok(Entered::Contended | Entered::Waits) | Err(_) => None,
+        }
+    }
+
+    #[inline]
+    fn wait(self) -> std::result::Result<KeyGuard<'a, K>, Refused> {
+        let (table, hash) = (self.locks.table(), self.hash());
+        match self.try_alone(table, hash, self.held()) {
+            Ok(guard) => Ok(guard),
+            Err(held) => self.wait_crowded(table, hash, held),
+        }
+    }
+
+    #[cold]
+    fn wait_crowded(
+        mut self,
+        table: &'a Table<K, ()>,
+        hash: u64,
+        mut held: Held<K, ()>,
+    ) -> std::result::Result<KeyGuard<'a, K>, Refused> {
+        if self.locks.threads == Fairness::Barging {
+            let mut turns = 0;
+            while turns < SPINS && table.seems_held(hash) {
+                turns += 1;
+                std::hint::spin_loop();
+            }
+            held = match self.try_alone(table, hash, held) {
+                Ok(guard) => return Ok(guard),
+                Err(held) => held,
+            };
+        }
+        let mut held = Some(held);
+        block_on(std::future::poll_fn(|context| {
+            let held = held.take();
+            self.poll_crowded(table, hash, held, self.locks.threads, context.waker())
+        }))
+    }
+
+    #[inline]
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<std::result::Result<KeyGuard<'a, K>, Refused>> {
+        if self.queued.is_some() {
+            return self.poll_queued(context.waker());
+        }
+        // A task that never has to wait must let others of its thread run all the same.
+        let budget = std::task::ready!(coop::poll_proceed(context));
+        let (table, hash) = (self.locks.table(), self.hash());
+        let outcome = match self.try_alone(table, hash, self.held()) {
+            Ok(guard) => Poll::Ready(Ok(guard)),
+            Err(held) => {
+                let fairness = self.locks.tasks;
+                self.poll_crowded(table, hash, Some(held), fairness, context.waker())
+            }
+        };
+        if outcome.is_ready() {
+            budget.made_progress();
+        }
+        outcome
+    }
+
+    /// Takes the slot, if the mode allows and nobody is near.
+    #[inline]
+    fn try_alone(
+        &self,
+        table: &'a Table<K, ()>,
+        hash: u64,
+        held: Held<K, ()>,
+    ) -> std::result::Result<KeyGuard<'a, K>, Held<K, ()>> {
+        if self.options.mode != Mode::Exclusive {
+            return Err(held);
+        }
+        let number = table.try_hold(hash, 0, held)?;
+        let hold = Hold {
+            hash,
+            number,
+            exclusive: true,
+            generation: fork::generation(),
+        };
+        Ok(KeyGuard::new(table, hold))
+    }
+
+    #[cold]
+    fn poll_crowded(
+        &mut self,
+        table: &'a Table<K, ()>,
+        hash: u64,
+        held: Option<Held<K, ()>>,
+        fairness: Fairness,
+        waker: &Waker,
+    ) -> Poll<std::result::Result<KeyGuard<'a, K>, Refused>> {
+        let Some(held) = held else {
+            return self.poll_queued(waker);
+        };
+        let attempt = OwnerToken::mint();
+        let ask = self.ask(hash, attempt, fairness, Some(waker));
+        match table.enter(&ask, |kept| kept.borrow() == self.key, held)? {
+            Entered::Holds(pass) => {
+                let guard = self.guard(table, hash, pass);
+                guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
+            }
+            Entered::Contended | Entered::Waits => {
+                self.queued = Some(Queued {
+                    table,
+                    hash,
+                    attempt,
+                    generation: fork::generation(),
+                });
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_queued(
+        &mut self,
+        waker: &Waker,
+    ) -> Poll<std::result::Result<KeyGuard<'a, K>, Refused>> {
+        let Some(queued) = &self.queued else {
+            return Poll::Pending;
+        };
+        if queued.generation != fork::generation() {
+            return Poll::Pending;
+        }
+        let (table, hash) = (queued.table, queued.hash);
+        let found = table.poll(
+            hash,
+            |kept| kept.borrow() == self.key,
+            queued.attempt,
+            waker,
+        );
+        match found {
+            Some(Poll::Ready(pass)) => {
+                self.queued = None;
+                let guard = self.guard(table, hash, pass);
+                guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
+            }
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    }
+
+    fn ask<'w>(
+        &self,
+        hash: u64,
+        attempt: OwnerToken,
+        fairness: Fairness,
+        waker: Option<&'w Waker>,
+    ) -> Ask<'w> {
+        Ask {
+            hash,
+            mode: self.options.mode,
+            priority: self.options.priority,
+            attempt,
+            fairness,
+            waker,
+        }
+    }
+
+    /// The guard of a hold; waits for ever once 2^51 holds have used the numbers up, for a number
+    /// that goes back would protect nothing.
+    fn guard(&self, table: &'a Table<K, ()>, hash: u64, pass: Pass) -> Option<KeyGuard<'a, K>> {
+        let hold = Hold {
+            hash,
+            number: pass.number,
+            exclusive: self.options.mode == Mode::Exclusive,
+            generation: fork::generation(),
+        };
+        (pass.number <= LAST_NUMBER).then(|| KeyGuard::new(table, hold))
+    }
+
+    #[inline]
+    fn hash(&self) -> u64 {
+        self.locks.hasher.hash_one(self.key)
+    }
+
+    /// Cloned before anything is locked.
+    #[inline]
+    fn held(&self) -> Held<K, ()> {
+        Held {
+            key: self.key.to_owned(),
+            details: (),
+        }
+    }
+}
+
+impl<K, Q, S> Drop for Asking<'_, '_, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Eq + ?Sized,
+{
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(queued) = self.queued.take()
+            && queued.generation == fork::generation()
+        {
+            let claim = Claim::Attempt(queued.attempt);
+            let same = |kept: &K| kept.borrow() == self.key;
+            queued.table.leave(queued.hash, same, claim);
+        }
+    }
+}
+
+impl<'a, 'k, K, Q, S> AcquireKey<'a, 'k, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    S: BuildHasher,
+{
+    #[inline]
+    pub(super) fn new(asking: Asking<'a, 'k, K, Q, S>) -> Self {
+        Self(asking)
+    }
+
+    /// Waits on the calling thread instead of a task.
+    ///
+    /// # Blocking
+    /// Parks the thread. Do not call it on a thread that runs async tasks.
+    ///
+    /// # Panics
+    /// When it would park the lock I/O thread, in a waker or callback that runs there.
+    #[inline]
+    pub fn wait(self) -> KeyGuard<'a, K> {
+        match self.0.wait() {
+            Ok(guard) => guard,
+            Err(_) => unreachable!("exclusive takes turns with every mode"),
+        }
+    }
+
+    /// Waits on the calling thread, at most `limit`; `None` when the key was not free in time.
+    ///
+    /// # Blocking
+    /// Parks the thread as long as `limit` allows. Do not call it on a thread that runs async tasks.
+    ///
+    /// # Panics
+    /// As [`wait`](Self::wait).
+    pub fn wait_for(self, limit: Duration) -> Option<KeyGuard<'a, K>> {
+        if let Some(guard) = self.0.try_now() {
+            return Some(guard);
+        }
+        if limit.is_zero() {
+            return None;
+        }
+        block_on(async {
+            let mut acquire = pin!(self);
+            let mut timer = pin!(runtime::sleep(limit));
+            std::future::poll_fn(|context| {
+                if let Poll::Ready(guard) = acquire.as_mut().poll(context) {
+                    return Poll::Ready(Some(guard));
+                }
+                timer.as_mut().poll(context).map(|()| None)
+            })
+            .await
+        })
+    }
+}
+
+impl<'a, 'k, K, Q, S> AcquireKeyWith<'a, 'k, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    S: BuildHasher,
+{
+    pub(super) fn new(asking: Asking<'a, 'k, K, Q, S>) -> Self {
+        Self(asking)
+    }
+
+    /// Waits on the calling thread instead of a task.
+    ///
+    /// # Errors
+    /// `ModeConflict` when a mode is held or waited for that never takes turns with this one.
+    ///
+    /// # Blocking
+    /// As [`AcquireKey::wait`].
+    pub fn wait(self) -> Result<KeyGuard<'a, K>> {
+        let mode = self.0.options.mode;
+        self.0.wait().map_err(|refused| refusal(mode, refused))
+    }
+}
+
+fn refusal(wanted: Mode, refused: Refused) -> Error {
+    match refused {
+        Refused::Conflict(other) => Error::new(
+            ErrorKind::ModeConflict,
+            format!("asked for {wanted} while {other} is held or waited for; use one mode per key"),
+        ),
+        Refused::Closed => Error::closed("keyed"),
+    }
+}
+
+impl<'a, 'k, K, Q, S> Future for AcquireKey<'a, 'k, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    S: BuildHasher,
+{
+    type Output = KeyGuard<'a, K>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match std::task::ready!(self.0.poll(context)) {
+            Ok(guard) => Poll::Ready(guard),
+            Err(_) => unreachable!("exclusive takes turns with every mode"),
+        }
+    }
+}
+
+impl<'a, 'k, K, Q, S> Future for AcquireKeyWith<'a, 'k, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    S: BuildHasher,
+{
+    type Output = Result<KeyGuard<'a, K>>;
+
+    /// # Errors
+    /// As [`AcquireKeyWith::wait`].
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mode = self.0.options.mode;
+        self.0
+            .poll(context)
+            .map_err(|refused| refusal(mode, refused))
+    }
+}
+
+impl<K, Q, S> fmt::Debug for AcquireKey<'_, '_, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Eq + ?Sized,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.stage())
+    }
+}
+
+impl<K, Q, S> fmt::Debug for AcquireKeyWith<'_, '_, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Eq + ?Sized,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.stage())
+    }
+}
+
+impl<K, Q, S> Asking<'_, '_, K, Q, S>
+where
+    K: Borrow<Q> + Send,
+    Q: Eq + ?Sized,
+{
+    fn stage(&self) -> &'static str {
+        if self.queued.is_some() {
+            "AcquireKey(queued)"
+        } else {
+            "AcquireKey(new)"
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The one door to synchronisation: the standard library's, or a model checker's.
+//!
+//! Everything that threads share in this crate goes through here, so that `--cfg loom` and
+//! `--cfg shuttle` replace all of it.
+
+#[cfg(not(any(loom, shuttle)))]
+mod real {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+
+    const SPINS: u32 = 64;
+
+    /// Waits a moment for another thread to leave a section of a few nanoseconds, or gives it the
+    /// processor if it seems to have lost it there.
+    pub(crate) fn pause(turns: &mut u32) {
+        *turns += 1;
+        if *turns < SPINS {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+
+    /// A place that its user guards.
+    #[derive(Debug, Default)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            read(self.0.get())
+        }
+
+        #[inline]
+        pub(crate) fn with_mut<R>(&self, change: impl FnOnce(*mut T) -> R) -> R {
+            change(self.0.get())
+        }
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use real::*;
+
+#[cfg(loom)]
+mod checked {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+    pub(crate) fn pause(_turns: &mut u32) {
+        loom::thread::yield_now();
+    }
+}
+
+#[cfg(loom)]
+pub(crate) use checked::*;
+
+#[cfg(all(shuttle, not(loom)))]
+mod shuttled {
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+    pub(crate) fn pause(_turns: &mut u32) {
+        shuttle::thread::yield_now();
+    }
+
+    /// A place that its user guards.
+    #[derive(Debug, Default)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            read(self.0.get())
+        }
+
+        pub(crate) fn with_mut<R>(&self, change: impl FnOnce(*mut T) -> R) -> R {
+            change(self.0.get())
+        }
+    }
+}
+
+#[cfg(all(shuttle, not(loom)))]
+pub(crate) use shuttled::*;
+
+/// Locks, whether or not a thread has panicked under it: everything here is whole between two
+/// steps.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

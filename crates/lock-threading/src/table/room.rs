@@ -1,0 +1,223 @@
+//! The keys behind a group of slots that have more than one user, or no slot left.
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
+use lock_core::{KeyQueue, Mode, OwnerToken, Party};
+
+use super::slots::Numbers;
+use super::{Ask, Claim, Details, Held, Pass, Seat, Wakers, seat};
+
+/// A room that is nearly empty keeps this much space, and gives the rest back.
+const SPARE: usize = 32;
+
+/// A key that is held or waited for.
+#[derive(Debug)]
+pub(super) struct Entry<K, D> {
+    pub(super) hash: u64,
+    pub(super) key: K,
+    pub(super) state: State<D>,
+}
+
+/// One exclusive holder that is alone needs no queue.
+#[derive(Debug)]
+pub(super) enum State<D> {
+    Single { number: u64, details: D },
+    Queue(Box<KeyQueue<Seat<D>>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Room<K, D> {
+    entries: HashTable<Entry<K, D>>,
+}
+
+impl<K, D> Default for Room<K, D> {
+    fn default() -> Self {
+        Self {
+            entries: HashTable::new(),
+        }
+    }
+}
+
+/// What went, to be dropped once nothing is locked.
+pub(super) struct Left<K, D> {
+    pub(super) was_there: bool,
+    _party: Option<Party<Seat<D>>>,
+    _entry: Option<Entry<K, D>>,
+}
+
+/// Waiters whose wait was ended for them.
+pub(super) struct Drained<K, D> {
+    pub(super) wakers: Vec<std::task::Waker>,
+    _parties: Vec<Party<Seat<D>>>,
+    _entry: Option<Entry<K, D>>,
+}
+
+impl<D: Details> State<D> {
+    /// The first user of a key, which holds at once.
+    pub(super) fn first(ask: &Ask<'_>, number: u64, details: D) -> (Self, Pass) {
+        if ask.mode == Mode::Exclusive {
+            return (Self::Single { number, details }, Pass::exclusive(number));
+        }
+        let mut queue = Box::new(KeyQueue::new());
+        let pass = seat::enter(&mut queue, seat::party(ask, details, number, None));
+        (Self::Queue(queue), pass)
+    }
+
+    /// The queue, which a single holder gets now.
+    pub(super) fn queue(&mut self) -> &mut KeyQueue<Seat<D>> {
+        if let Self::Single { .. } = self {
+            let queue = Self::Queue(Box::new(KeyQueue::new()));
+            let single = std::mem::replace(self, queue);
+            if let (Self::Queue(queue), Self::Single { number, details }) = (&mut *self, single) {
+                queue.enter(Party {
+                    attempt: details.attempt().unwrap_or_else(OwnerToken::mint),
+                    mode: Mode::Exclusive,
+                    priority: 0,
+                    data: Seat::holding(number, details),
+                });
+            }
+        }
+        match self {
+            Self::Queue(queue) => queue,
+            Self::Single { .. } => unreachable!("it was replaced above"),
+        }
+    }
+
+    /// What a holder got.
+    pub(super) fn pass_of(&mut self, attempt: OwnerToken) -> Option<Pass> {
+        match self {
+            Self::Single { number, details } => {
+                (details.attempt() == Some(attempt)).then(|| Pass::exclusive(*number))
+            }
+            Self::Queue(queue) => Some(Pass::of(queue.holder_mut(attempt)?)),
+        }
+    }
+
+    /// The attempt that a claim is about, if it is here.
+    fn claimed(&self, claim: Claim) -> Option<Claimed> {
+        match (self, claim) {
+            (Self::Single { number, .. }, Claim::Number(claimed)) => {
+                (*number == claimed).then_some(Claimed::Single)
+            }
+            (Self::Single { details, .. }, Claim::Attempt(attempt)) => {
+                (details.attempt() == Some(attempt)).then_some(Claimed::Single)
+            }
+            (Self::Queue(queue), Claim::Number(claimed)) => queue
+                .holders()
+                .find(|holder| holder.data.number == claimed)
+                .map(|holder| Claimed::Party(holder.attempt)),
+            (Self::Queue(_), Claim::Attempt(attempt)) => Some(Claimed::Party(attempt)),
+        }
+    }
+}
+
+enum Claimed {
+    Single,
+    Party(OwnerToken),
+}
+
+impl<K, D: Details> Room<K, D> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<K, D>> {
+        self.entries.iter()
+    }
+
+    pub(super) fn find_mut(
+        &mut self,
+        hash: u64,
+        same: impl Fn(&K) -> bool,
+    ) -> Option<&mut Entry<K, D>> {
+        self.entries
+            .find_mut(hash, |entry| entry.hash == hash && same(&entry.key))
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry<K, D>) {
+        self.entries
+            .insert_unique(entry.hash, entry, |entry| entry.hash);
+    }
+
+    /// Ends a hold or a wait, lets in whoever is next, and forgets a key that nobody uses.
+    pub(super) fn leave(
+        &mut self,
+        hash: u64,
+        same: impl Fn(&K) -> bool,
+        claim: Claim,
+        numbers: &Numbers<'_, Held<K, D>>,
+        wakers: &mut Wakers,
+    ) -> Left<K, D> {
+        let mut left = Left {
+            was_there: false,
+            _party: None,
+            _entry: None,
+        };
+        let is_it = |entry: &Entry<K, D>| match claim {
+            // A number is one hold of the slot; no need to look at the key.
+            Claim::Number(_) => entry.hash == hash && entry.state.claimed(claim).is_some(),
+            Claim::Attempt(_) => entry.hash == hash && same(&entry.key),
+        };
+        let Place::Occupied(mut place) = self.entries.entry(hash, is_it, |entry| entry.hash) else {
+            return left;
+        };
+        let Some(claimed) = place.get().state.claimed(claim) else {
+            return left;
+        };
+        if let (State::Queue(queue), Claimed::Party(attempt)) =
+            (&mut place.get_mut().state, &claimed)
+        {
+            left._party = queue.withdraw(*attempt);
+            left.was_there = left._party.is_some();
+            if left.was_there {
+                seat::admit(queue, None, || numbers.draw(), wakers);
+            }
+            if !queue.is_idle() {
+                return left;
+            }
+        }
+        left.was_there |= matches!(claimed, Claimed::Single);
+        left._entry = Some(place.remove().0);
+        numbers.went();
+        self.give_space_back();
+        left
+    }
+
+    /// Ends every wait, and forgets keys that nobody holds.
+    pub(super) fn drain_waiters(&mut self, went: &mut dyn FnMut(u64)) -> Vec<Drained<K, D>> {
+        let mut drained = Vec::new();
+        let mut idle = Vec::new();
+        for entry in self.entries.iter_mut() {
+            let State::Queue(queue) = &mut entry.state else {
+                continue;
+            };
+            let mut parties: Vec<_> = queue.drain_waiters().collect();
+            let wakers = parties
+                .iter_mut()
+                .filter_map(|party| party.data.waker.take());
+            drained.push(Drained {
+                wakers: wakers.collect(),
+                _parties: parties,
+                _entry: None,
+            });
+            if queue.is_idle() {
+                idle.push(entry.hash);
+            }
+        }
+        for hash in idle {
+            let is_idle = |entry: &Entry<K, D>| matches!(&entry.state, State::Queue(queue) if queue.is_idle());
+            if let Ok(place) = self.entries.find_entry(hash, is_idle) {
+                drained.push(Drained {
+                    wakers: Vec::new(),
+                    _parties: Vec::new(),
+                    _entry: Some(place.remove().0),
+                });
+                went(hash);
+            }
+        }
+        drained
+    }
+
+    fn give_space_back(&mut self) {
+        let (used, space) = (self.entries.len(), self.entries.capacity());
+        if space > SPARE && used < space / 8 {
+            self.entries.shrink_to(used * 2, |entry| entry.hash);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A holder or waiter in the queue of its key.
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Turn};
+
+use super::{Ask, Details, Refused, Wakers};
+use crate::Fairness;
+
+/// How long a waiter that lets others barge is patient: then it is handed the lock.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// What a holder got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    pub(crate) number: u64,
+    /// Which permit, where there are several.
+    pub(crate) permit: u32,
+    pub(crate) mode: Mode,
+}
+
+impl Pass {
+    /// For an exclusive holder.
+    pub(crate) fn exclusive(number: u64) -> Self {
+        Self {
+            number,
+            permit: 0,
+            mode: Mode::Exclusive,
+        }
+    }
+
+    pub(crate) fn of<D>(holder: &Party<Seat<D>>) -> Self {
+        Self {
+            number: holder.data.number,
+            permit: holder.data.permit.unwrap_or(0),
+            mode: holder.mode,
+        }
+    }
+}
+
+/// What the queue keeps about a holder or waiter.
+#[derive(Debug)]
+pub(crate) struct Seat<D> {
+    pub(crate) details: D,
+    /// 0 while it waits.
+    pub(crate) number: u64,
+    permit: Option<u32>,
+    fairness: Fairness,
+    /// When it queued, if it lets others barge.
+    queued: Option<Instant>,
+    /// Taken when it is called.
+    pub(super) waker: Option<Waker>,
+}
+
+impl<D: Details> Seat<D> {
+    pub(super) fn holding(number: u64, details: D) -> Self {
+        Self {
+            details,
+            number,
+            permit: None,
+            fairness: Fairness::FirstCome,
+            queued: None,
+            waker: None,
+        }
+    }
+
+    pub(super) fn grant(&mut self, number: u64) {
+        self.number = number;
+        self.details.note_grant();
+    }
+
+    fn lets_barge(&self) -> bool {
+        self.fairness == Fairness::Barging
+            && self
+                .queued
+                .is_some_and(|queued| queued.elapsed() < PATIENCE)
+    }
+}
+
+pub(super) fn party<D: Details>(
+    ask: &Ask<'_>,
+    details: D,
+    number: u64,
+    waker: Option<Waker>,
+) -> Party<Seat<D>> {
+    let waits = waker.is_some();
+    Party {
+        attempt: ask.attempt,
+        mode: ask.mode,
+        priority: ask.priority,
+        data: Seat {
+            fairness: ask.fairness,
+            queued: (waits && ask.fairness == Fairness::Barging).then(Instant::now),
+            waker,
+            ..Seat::holding(number, details)
+        },
+    }
+}
+
+/// Whether a newcomer holds at once.
+pub(super) fn may_enter<D: Details>(
+    queue: &mut KeyQueue<Seat<D>>,
+    ask: &Ask<'_>,
+) -> Result<bool, Refused> {
+    match queue.admits(ask.mode, ask.priority) {
+        Ok(()) => Ok(true),
+        Err(Refusal::Conflict(other)) => Err(Refused::Conflict(other)),
+        Err(Refusal::Contended) => Ok(may_barge(queue, ask)),
+    }
+}
+
+/// Whether the key is free and its next waiter lets the newcomer pass.
+fn may_barge<D: Details>(queue: &mut KeyQueue<Seat<D>>, ask: &Ask<'_>) -> bool {
+    ask.fairness == Fairness::Barging
+        && ask.mode == Mode::Exclusive
+        && queue.has_room(ask.mode)
+        && queue
+            .head_mut()
+            .is_some_and(|head| head.priority <= ask.priority && head.data.lets_barge())
+}
+
+/// Makes a party a holder that [`may_enter`].
+pub(super) fn enter<D: Details>(queue: &mut KeyQueue<Seat<D>>, party: Party<Seat<D>>) -> Pass {
+    let attempt = party.attempt;
+    if queue.admits(party.mode, party.priority).is_ok() {
+        queue.enter(party);
+    } else {
+        queue.barge(party);
+    }
+    seat_permits(queue);
+    let holder = queue.holder_mut(attempt);
+    holder.map_or_else(|| Pass::exclusive(0), |holder| Pass::of(holder))
+}
+
+/// Lets in whoever is next and fits. A head that lets others barge is called, and enters when it
+/// comes itself: as the `visitor`.
+pub(super) fn admit<D: Details>(
+    queue: &mut KeyQueue<Seat<D>>,
+    visitor: Option<OwnerToken>,
+    draw: impl Fn() -> u64,
+    wakers: &mut Wakers,
+) {
+    queue.admit_heads(|party| {
+        let seat = &mut party.data;
+        let stays = visitor != Some(party.attempt) && seat.lets_barge();
+        if !stays {
+            seat.grant(draw());
+        }
+        wakers.extend(seat.waker.take());
+        if stays { Turn::Stay } else { Turn::Enter }
+    });
+    seat_permits(queue);
+}
+
+/// Gives new holders of permits the lowest that are free.
+pub(super) fn seat_permits<D: Details>(queue: &mut KeyQueue<Seat<D>>) {
+    loop {
+        let unseated = queue.holders().find_map(|holder| match holder.mode {
+            Mode::Permit(permits) if holder.data.permit.is_none() => {
+                Some((holder.attempt, permits.of()))
+            }
+            _ => None,
+        });
+        let Some((attempt, of)) = unseated else {
+            return;
+        };
+        let taken = |permit: u32| {
+            queue
+                .holders()
+                .any(|holder| holder.data.permit == Some(permit))
+        };
+        let free = (0..of).find(|permit| !taken(*permit)).unwrap_or(0);
+        if let Some(holder) = queue.holder_mut(attempt) {
+            holder.data.permit = Some(free);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One place for one holder, taken and left with one compare-and-swap each.
+//!
+//! All `unsafe` code of this crate is here and in [`slots`](super::slots).
+
+use std::mem::{MaybeUninit, needs_drop};
+
+use crate::sync::{AtomicU64, Ordering, UnsafeCell, pause};
+
+/// Someone is filling or emptying the slot, which takes nanoseconds and runs no code of the user.
+const BUSY: u64 = 1;
+/// Somebody else came: from now on the slot changes only under the mutex of its room.
+const CROWDED: u64 = 2;
+const FREE: u64 = 0;
+
+const FLAGS: u32 = 2;
+const NUMBER_BITS: u32 = 51;
+const TAG_SHIFT: u32 = FLAGS + NUMBER_BITS;
+
+/// The largest number of a hold: as far as fencing bases reach.
+pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+
+/// A place for one holder.
+///
+/// `word` is `tag << 53 | number << 2 | flags`: the holder's number, 0 when there is none; eleven bits
+/// of its key's hash, which tell most other keys apart without a look; and the flags.
+///
+/// Invariant: `content` is initialised exactly while `number` is not 0 and `BUSY` is not set.
+///
+/// Invariant: `content` and `last` belong to
+/// - whoever set `BUSY`, which takes a swap from a word without flags, until it stores another word;
+/// - while `CROWDED` is set: whoever has the mutex of the slot's room, for no swap of the first kind
+///   succeeds then. `CROWDED` is set and cleared under that mutex only, and set only while `BUSY`
+///   is not.
+///
+/// So each access is exclusive, and the acquiring swap or lock that begins it comes after the
+/// releasing store or unlock that ended the one before.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Slot<T> {
+    word: AtomicU64,
+    /// The number of the last hold of any key of this slot, here or in the room: the fencing base.
+    last: AtomicU64,
+    /// The attempt that holds, to be compared before the swap that leaves.
+    attempt: AtomicU64,
+    /// How many entries of the room belong to this slot. Under the mutex only.
+    behind: AtomicU64,
+    content: UnsafeCell<MaybeUninit<T>>,
+}
+
+#[expect(unsafe_code, reason = "shares a cell by the protocol above")]
+// SAFETY: `content` is the only part that is not `Sync` by itself. By the invariants one thread at
+// a time has access to it, so values move between threads and are never shared: `T: Send` is enough.
+unsafe impl<T: Send> Sync for Slot<T> {}
+
+/// What a slot looks like to someone who has not locked anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Free,
+    /// Held under this number, by this attempt if it was not left meanwhile.
+    Held {
+        number: u64,
+        attempt: u64,
+    },
+    Crowded,
+}
+
+/// What was in a slot, to be dropped once nothing is locked.
+#[derive(Debug)]
+pub(crate) struct Left<T>(Option<T>);
+
+fn held(tag: u64, number: u64) -> u64 {
+    tag << TAG_SHIFT | number << FLAGS
+}
+
+fn number_of(word: u64) -> u64 {
+    word >> FLAGS & LAST_NUMBER
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(FREE),
+            last: AtomicU64::new(0),
+            attempt: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
+            content: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// Takes the slot if it is free, and answers with the number of the hold.
+    #[inline]
+    pub(super) fn try_hold(&self, tag: u64, attempt: u64, content: T) -> Result<u64, T> {
+        if self
+            .word
+            .compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            return Err(content);
+        }
+        let number = self.last.load(Ordering::Relaxed) + 1;
+        if number > LAST_NUMBER {
+            self.word.store(FREE, Ordering::Release);
+            return Err(content);
+        }
+        self.last.store(number, Ordering::Relaxed);
+        self.fill(tag, number, attempt, content, 0);
+        Ok(number)
+    }
+
+    /// Leaves the slot, unless the hold is not there or somebody else has come.
+    #[inline]
+    pub(super) fn try_leave(&self, tag: u64, number: u64) -> Option<Left<T>> {
+        let word = held(tag, number);
+        if !needs_drop::<T>() {
+            let swapped =
+                self.word
+                    .compare_exchange(word, FREE, Ordering::Release, Ordering::Relaxed);
+            return swapped.is_ok().then_some(Left(None));
+        }
+        self.word
+            .compare_exchange(word, BUSY, Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
+        let content = self.read_out();
+        self.word.store(FREE, Ordering::Release);
+        Some(Left(Some(content)))
+    }
+
+    #[inline]
+    pub(super) fn look(&self) -> Look {
+        let mut turns = 0;
+        loop {
+            // Acquire: the attempt below is this holder's or a later one's.
+            let word = self.word.load(Ordering::Acquire);
+            if word & CROWDED != 0 {
+                return Look::Crowded;
+            }
+            if word & BUSY == 0 {
+                return match number_of(word) {
+                    0 => Look::Free,
+                    number => Look::Held {
+                        number,
+                        attempt: self.attempt.load(Ordering::Relaxed),
+                    },
+                };
+            }
+            pause(&mut turns);
+        }
+    }
+
+    /// Whether the holder's key may be the one of `tag`, for a thread that decides to spin.
+    pub(super) fn seems_held(&self, tag: u64) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & CROWDED == 0 && (word & BUSY != 0 || word >> TAG_SHIFT == tag)
+    }
+
+    /// Binds the slot to the mutex of its room, which the caller has.
+    pub(super) fn crowd(&self) {
+        let mut turns = 0;
+        loop {
+            let word = self.word.load(Ordering::Relaxed);
+            if word & CROWDED != 0 {
+                return;
+            }
+            if word & BUSY == 0
+                && self
+                    .word
+                    .compare_exchange(word, word | CROWDED, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return;
+            }
+            pause(&mut turns);
+        }
+    }
+
+    /// Sets the slot free of the mutex, unless the room has entries of it. Crowded, with the mutex.
+    pub(super) fn leave_alone(&self) {
+        if self.behind.load(Ordering::Relaxed) == 0 {
+            let word = self.word.load(Ordering::Relaxed);
+            self.word.store(word & !CROWDED, Ordering::Release);
+        }
+    }
+
+    pub(super) fn count_behind(&self, change: i64) {
+        let behind = self.behind.load(Ordering::Relaxed);
+        self.behind
+            .store(behind.wrapping_add_signed(change), Ordering::Relaxed);
+    }
+
+    /// The next number. Crowded, with the mutex.
+    pub(super) fn draw(&self) -> u64 {
+        // Past the last number it stays there, and whoever is given it is refused.
+        let number = self.last.load(Ordering::Relaxed).min(LAST_NUMBER) + 1;
+        self.last.store(number, Ordering::Relaxed);
+        number
+    }
+
+    /// The holder's number, if there is one. Crowded, with the mutex.
+    pub(super) fn number(&self) -> Option<u64> {
+        let number = number_of(self.word.load(Ordering::Relaxed));
+        (number != 0).then_some(number)
+    }
+
+    /// Takes a free slot. Crowded, with the mutex.
+    pub(super) fn put(&self, tag: u64, number: u64, attempt: u64, content: T) {
+        debug_assert!(self.number().is_none());
+        self.fill(tag, number, attempt, content, CROWDED);
+    }
+
+    /// Takes the holder out of the slot. Crowded, with the mutex.
+    pub(super) fn take(&self) -> Option<T> {
+        self.number()?;
+        let content = self.read_out();
+        self.word.store(CROWDED, Ordering::Relaxed);
+        Some(content)
+    }
+
+    /// Reads or changes what the holder keeps here. Crowded, with the mutex.
+    pub(super) fn with_content<R>(&self, read: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.number()?;
+        Some(self.content.with_mut(|content| {
+            #[expect(unsafe_code, reason = "the protocol above")]
+            // SAFETY: there is a holder, so it is initialised; the slot is crowded and the caller
+            // has the mutex, so nobody else has access before `read` returns.
+            read(unsafe { (*content).assume_init_mut() })
+        }))
+    }
+
+    #[inline]
+    fn fill(&self, tag: u64, number: u64, attempt: u64, content: T, flags: u64) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+        self.content.with_mut(|place| {
+            #[expect(unsafe_code, reason = "the protocol above")]
+            // SAFETY: the caller has exclusive access, and there was no holder.
+            unsafe {
+                (*place).write(content);
+            }
+        });
+        self.word
+            .store(held(tag, number) | flags, Ordering::Release);
+    }
+
+    #[inline]
+    fn read_out(&self) -> T {
+        self.content.with(|place| {
+            #[expect(unsafe_code, reason = "the protocol above")]
+            // SAFETY: the caller has exclusive access, there is a holder, and the caller stores a
+            // word without one before anybody else has access.
+            unsafe {
+                (*place).assume_init_read()
+            }
+        })
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        // Whoever drops it has it alone.
+        if self.number().is_some() {
+            drop(self.read_out());
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Slots for holders that are alone, and rooms behind them for everybody else.
+
+pub(crate) use super::slot::{LAST_NUMBER, Left};
+use super::slot::{Look, Slot};
+use crate::sync::{Mutex, MutexGuard, lock};
+
+/// Rooms per table. Each slot belongs to one.
+const ROOMS: usize = 64;
+
+/// Each hash has a slot; the slots of one residue share a room, with a mutex around it.
+///
+/// The first holder that comes takes the slot. Whoever finds the slot taken [opens](Self::open) the
+/// room: the slot then changes only under the room's mutex until no entry of it is left there.
+#[derive(Debug)]
+pub(crate) struct Slots<T, R> {
+    slots: Box<[Slot<T>]>,
+    rooms: Box<[Room<R>]>,
+}
+
+/// Padded, so that threads in different rooms do not meet.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Room<R>(Mutex<R>);
+
+/// Which bits of a hash say what: hash tables of the rooms use the lowest and the top seven.
+const SLOT_SHIFT: u32 = 24;
+const TAG_SHIFT: u32 = 46;
+const TAG_MASK: u64 = (1 << 11) - 1;
+
+impl<T: Send, R: Default> Slots<T, R> {
+    /// Slots for at least as many holders, rounded up to a power of two.
+    pub(crate) fn new(slots: usize) -> Self {
+        let slots = slots
+            .clamp(1, 1 << (TAG_SHIFT - SLOT_SHIFT))
+            .next_power_of_two();
+        Self {
+            slots: (0..slots).map(|_| Slot::new()).collect(),
+            rooms: (0..ROOMS.min(slots))
+                .map(|_| Room(Mutex::new(R::default())))
+                .collect(),
+        }
+    }
+
+    /// Takes the slot of `hash` if it is free and nobody is in the room behind it. The number rises
+    /// with every hold of the slot.
+    #[inline]
+    pub(crate) fn try_hold(&self, hash: u64, attempt: u64, content: T) -> Result<u64, T> {
+        self.slot(hash).try_hold(tag(hash), attempt, content)
+    }
+
+    /// Leaves the slot, if this hold is there and nobody came to the room.
+    #[inline]
+    pub(crate) fn try_leave(&self, hash: u64, number: u64) -> Option<Left<T>> {
+        self.slot(hash).try_leave(tag(hash), number)
+    }
+
+    /// Leaves the slot if this attempt has it, and nobody came to the room. An error means that
+    /// one has to look in the room.
+    #[inline]
+    pub(crate) fn try_leave_by_attempt(
+        &self,
+        hash: u64,
+        attempt: u64,
+    ) -> Result<Option<Left<T>>, Crowded> {
+        let slot = self.slot(hash);
+        loop {
+            match slot.look() {
+                Look::Crowded => return Err(Crowded),
+                Look::Held {
+                    number,
+                    attempt: holder,
+                } if holder == attempt => {
+                    if let Some(left) = slot.try_leave(tag(hash), number) {
+                        return Ok(Some(left));
+                    }
+                    // The tag was another key's, somebody came, or somebody else ended the attempt.
+                    if slot.look()
+                        == (Look::Held {
+                            number,
+                            attempt: holder,
+                        })
+                    {
+                        return Ok(None);
+                    }
+                }
+                Look::Free | Look::Held { .. } => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether a thread does well to spin for this key: its holder seems to be alone.
+    pub(crate) fn seems_held(&self, hash: u64) -> bool {
+        self.slot(hash).seems_held(tag(hash))
+    }
+
+    /// Opens the room behind the slot of `hash`.
+    pub(crate) fn open(&self, hash: u64) -> Open<'_, T, R> {
+        self.open_slot(self.slot(hash), self.index(hash), tag(hash))
+    }
+
+    /// Visits every room, and before it every holder in a slot of it, with its number.
+    pub(crate) fn visit(
+        &self,
+        mut holder: impl FnMut(&mut T, u64),
+        mut room: impl FnMut(&mut R, &mut dyn FnMut(u64)),
+    ) {
+        for (at, each) in self.rooms.iter().enumerate() {
+            let mut contents = lock(&each.0);
+            for index in (at..self.slots.len()).step_by(self.rooms.len()) {
+                let slot = &self.slots[index];
+                if slot.look() == Look::Free {
+                    continue;
+                }
+                slot.crowd();
+                let number = slot.number().unwrap_or(0);
+                slot.with_content(|content| holder(content, number));
+                slot.leave_alone();
+            }
+            room(&mut contents, &mut |hash| {
+                // The entry is gone; the slot was crowded because of it.
+                let slot = self.slot(hash);
+                slot.count_behind(-1);
+                slot.leave_alone();
+            });
+        }
+    }
+
+    fn open_slot<'a>(&'a self, slot: &'a Slot<T>, index: usize, tag: u64) -> Open<'a, T, R> {
+        let room = lock(&self.rooms[index & (self.rooms.len() - 1)].0);
+        slot.crowd();
+        Open { tag, slot, room }
+    }
+
+    #[inline]
+    fn slot(&self, hash: u64) -> &Slot<T> {
+        &self.slots[self.index(hash)]
+    }
+
+    #[inline]
+    fn index(&self, hash: u64) -> usize {
+        (hash >> SLOT_SHIFT) as usize & (self.slots.len() - 1)
+    }
+}
+
+/// The slot cannot be left alone: look in the room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowded;
+
+fn tag(hash: u64) -> u64 {
+    hash >> TAG_SHIFT & TAG_MASK
+}
+
+/// A slot with the room behind it, both ours until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Open<'a, T, R> {
+    tag: u64,
+    slot: &'a Slot<T>,
+    room: MutexGuard<'a, R>,
+}
+
+/// Draws the numbers of new holds.
+#[derive(Debug)]
+pub(crate) struct Numbers<'a, T>(&'a Slot<T>);
+
+impl<T> Numbers<'_, T> {
+    pub(crate) fn draw(&self) -> u64 {
+        self.0.draw()
+    }
+
+    /// The room has one entry of this slot more.
+    pub(crate) fn came(&self) {
+        self.0.count_behind(1);
+    }
+
+    /// The room has one entry of this slot less.
+    pub(crate) fn went(&self) {
+        self.0.count_behind(-1);
+    }
+}
+
+impl<T, R> Open<'_, T, R> {
+    /// The number of the slot's holder, if there is one.
+    pub(crate) fn holder(&self) -> Option<u64> {
+        self.slot.number()
+    }
+
+    /// Looks at the slot's holder.
+    pub(crate) fn with_holder<S>(&self, look: impl FnOnce(&mut T) -> S) -> Option<S> {
+        self.slot.with_content(look)
+    }
+
+    /// Takes the slot, which has no holder, unless the numbers are used up.
+    pub(crate) fn put(&self, attempt: u64, content: T) -> Option<u64> {
+        let number = self.slot.draw();
+        if number > LAST_NUMBER {
+            return None;
+        }
+        self.slot.put(self.tag, number, attempt, content);
+        Some(number)
+    }
+
+    /// Takes the holder out of the slot.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.slot.take()
+    }
+
+    /// The room, and the numbers of new holds there.
+    pub(crate) fn room(&mut self) -> (&mut R, Numbers<'_, T>) {
+        (&mut self.room, Numbers(self.slot))
+    }
+}
+
+impl<T, R> Drop for Open<'_, T, R> {
+    fn drop(&mut self) {
+        // Before the mutex, which is dropped with the fields.
+        self.slot.leave_alone();
+    }
+}

@@ -26,6 +26,7 @@ pub struct LockFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    len_when_opened: u64,
     locked: bool,
 }
 
@@ -99,6 +100,7 @@ impl LockFile {
             file,
             path,
             identity: identity(&stat),
+            len_when_opened: len(&stat),
             locked: false,
         })
     }
@@ -135,7 +137,23 @@ impl LockFile {
     /// Whether the path still leads to this file: locks on a file that was deleted or replaced
     /// exclude nobody who comes later.
     pub fn is_current(&self) -> bool {
-        rustix::fs::lstat(&self.path).is_ok_and(|stat| identity(&stat) == self.identity)
+        self.current_len().is_some()
+    }
+
+    /// The length of the file, if the path still leads to it.
+    pub fn current_len(&self) -> Option<u64> {
+        let stat = rustix::fs::lstat(&self.path).ok()?;
+        (identity(&stat) == self.identity).then(|| len(&stat))
+    }
+
+    /// The length of the file when it was opened.
+    pub fn len_when_opened(&self) -> u64 {
+        self.len_when_opened
+    }
+
+    /// Whether both are the same file.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.identity == other.identity
     }
 
     /// The open file.
@@ -181,6 +199,11 @@ fn identity(stat: &Stat) -> (u64, u64) {
         reason = "the types differ between systems"
     )]
     (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+fn len(stat: &Stat) -> u64 {
+    // A length is never negative.
+    stat.st_size.unsigned_abs()
 }
 
 enum Refusal {

@@ -16,13 +16,13 @@ use lock_core::{
 };
 
 use crate::config::FileConfig;
-use crate::contend::contend;
+use crate::contend::{Waiter, contend};
 use crate::entry::{KeyCell, KeyState};
 use crate::error::{NAME, named, not_held};
 use crate::seat::Aftermath;
 use crate::table::Table;
 use crate::watchman::Watchman;
-use crate::{breaking, inspect};
+use crate::{breaking, inspect, sweep};
 
 /// Locks for the processes of one host, kept by the kernel on files.
 ///
@@ -82,6 +82,23 @@ impl FileBackend {
         &self.shared.directory
     }
 
+    /// Removes the files of all keys that were not used for `unused_for`, in any process, and
+    /// returns how many keys that were. Nothing else ever removes files.
+    ///
+    /// It may run while other processes use the directory: nobody's lock is lost, and fencing
+    /// numbers go on rising. A try that meets the removal of its key finds it contended.
+    ///
+    /// # Errors
+    /// `PermissionDenied` or `Unavailable` when a file cannot be read or removed; the files before
+    /// it are gone then.
+    ///
+    /// # Cancel safety
+    /// Dropping it does not stop the sweep.
+    pub async fn sweep(&self, unused_for: Duration) -> Result<usize> {
+        let shared = Arc::clone(&self.shared);
+        apart(move || sweep::sweep(&shared, unused_for)).await
+    }
+
     fn on_key<R>(
         &self,
         key: &LockKey,
@@ -97,7 +114,7 @@ impl FileBackend {
         })
     }
 
-    fn downgrade(&self, key: &LockKey, attempt: OwnerToken) -> Result<Option<Grant>> {
+    fn downgrade(&self, key: &LockKey, attempt: OwnerToken) -> Result<Grant> {
         self.on_key(key, |state| match state.downgrade(key, attempt) {
             Ok((grant, aftermath)) => (Ok(grant), aftermath),
             Err(error) => (Err(named(error)), Aftermath::default()),
@@ -183,12 +200,12 @@ async fn queue_up(shared: &Arc<Shared>, key: &LockKey, request: &Request) -> Res
     });
     let (place, aftermath) = queued?;
     shared.settle(&cell, aftermath);
-    drop(cell);
     if shared.closed.load(Ordering::Acquire) {
         // Closed between the check and the queue: nobody else would end this wait.
         close_key(shared, key);
     }
-    poll_fn(|context| place.poll_take(context)).await
+    let mut waiter = Waiter::new(shared, cell, request.attempt, place);
+    poll_fn(|context| waiter.poll(context)).await
 }
 
 fn close_key(shared: &Arc<Shared>, key: &LockKey) {
@@ -258,11 +275,7 @@ impl LockBackend for FileBackend {
         let attempt = grant.attempt;
         let held = |state: &mut KeyState| state.granted(attempt).ok_or_else(|| not_held(key));
         match change {
-            Change::Downgrade => match self.downgrade(key, attempt) {
-                Ok(None) => Step::wait(downgrade_later(self.clone(), key.clone(), attempt)),
-                Ok(Some(grant)) => Step::Ready(Ok(grant)),
-                Err(error) => Step::Ready(Err(error)),
-            },
+            Change::Downgrade => Step::Ready(self.downgrade(key, attempt)),
             Change::Transfer(owner) => Step::Ready(
                 self.on_key(key, |state| {
                     (
@@ -312,16 +325,6 @@ impl LockBackend for FileBackend {
         }
         self.shared.table().close_idle();
         Ok(())
-    }
-}
-
-/// Another process had the gate, for microseconds unless it was stopped.
-async fn downgrade_later(backend: FileBackend, key: LockKey, attempt: OwnerToken) -> Result<Grant> {
-    loop {
-        lock_core::runtime::sleep(Duration::from_millis(1)).await;
-        if let Some(grant) = backend.downgrade(&key, attempt)? {
-            return Ok(grant);
-        }
     }
 }
 

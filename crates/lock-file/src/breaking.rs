@@ -8,6 +8,7 @@ use crate::backend::Shared;
 use crate::entry::KeyState;
 use crate::error::failed;
 use crate::inspect;
+use crate::key_file::KeyFile;
 use crate::names::Names;
 use crate::record::{self, Head};
 use crate::seat::Aftermath;
@@ -42,6 +43,8 @@ pub(crate) fn break_lock(
         return Ok(0);
     };
     let names = Names::of(shared.table().directory(), key);
+    // No sweep removes meanwhile what this puts there.
+    let _alone = names.directory().numbers.alone()?;
     match attempt {
         Some(attempt) if first.mode != Mode::Exclusive => {
             remove_slots(&names, |holder| holder == attempt)?;
@@ -53,7 +56,7 @@ pub(crate) fn break_lock(
     }
     // The holders here hear of it now, the others at their next look.
     on_key(shared, key, |state| ((), state.check(key)));
-    wake_all(&names);
+    wake_all(&names)?;
     Ok(targets.len())
 }
 
@@ -72,24 +75,26 @@ fn on_key<R>(
 }
 
 fn replace_lock(names: &Names, key: &LockKey) -> Result<()> {
-    let Some(old) = LockFile::open_existing(names.lock())? else {
+    let Some(mut old) = KeyFile::open_existing(names.lock())? else {
         return Ok(());
     };
-    let before = record::read_head(old.file(), old.path())?;
+    let before = old.door()?.head;
     let head = Head {
         sequence: before.sequence + 1,
         base: before.base + NUMBERS_LEFT_OUT,
         discipline: before.discipline,
     };
     let path = names.replacement();
-    let new = LockFile::create_new(path.clone())?;
-    let written = record::write(new.file(), new.path(), &head, &record::vacant(key));
+    let new = KeyFile::create_new(path.clone())?;
+    let written = new.write(&head, &record::vacant(key));
     let replaced = written.and_then(|()| {
         rustix::fs::rename(&path, names.lock()).map_err(|errno| failed("rename", &path, errno))
     });
     if replaced.is_err() {
         let _ = rustix::fs::unlink(&path);
     }
+    // Who waits, waits for the bells of the old file.
+    old.ring_all(Turnstile::existing(names)?.turn());
     replaced
 }
 
@@ -100,7 +105,7 @@ fn remove_slots(names: &Names, of: impl Fn(OwnerToken) -> bool) -> Result<()> {
         let Some(slot) = LockFile::open_existing(path.clone())? else {
             continue;
         };
-        let holder = record::holder(slot.path(), slot.file())?;
+        let holder = record::holder(&slot)?;
         if holder.is_some_and(|holder| of(holder.attempt)) && slot.is_current() {
             rustix::fs::unlink(&path).map_err(|errno| failed("remove", &path, errno))?;
         }
@@ -108,10 +113,9 @@ fn remove_slots(names: &Names, of: impl Fn(OwnerToken) -> bool) -> Result<()> {
     Ok(())
 }
 
-fn wake_all(names: &Names) {
-    let mut turnstile = Turnstile::default();
-    if turnstile.take_gate(names).is_ok_and(|taken| taken) {
-        turnstile.close();
-        turnstile.wake_waiting();
+fn wake_all(names: &Names) -> Result<()> {
+    if let Some(mut lock) = KeyFile::open_existing(names.lock())? {
+        lock.ring_all(Turnstile::existing(names)?.turn());
     }
+    Ok(())
 }

@@ -1,21 +1,26 @@
 //! One key in this process: its queue, and what the process holds of it.
 
+mod competing;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::SystemTime;
 
 use lock_core::{
-    Fence, Grant, KeyQueue, LockKey, Mode, OwnerId, OwnerToken, Refusal, Request, Result, Turn,
-    Validity,
+    Fence, Grant, KeyQueue, LockKey, Mode, OwnerId, OwnerToken, Refusal, Request, Result, Validity,
 };
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 
+use crate::contend::KeyWatch;
 use crate::error::{mode_conflict, not_held};
-use crate::kernel::{Answer, Asker, Damage, Held, Kernel};
+use crate::kernel::{Answer, Asker, Damage, Held, Kernel, Patience};
 use crate::names::Names;
 use crate::record::Discipline;
-use crate::seat::{Aftermath, Hold, Place, Seat, waiting_party};
-use crate::turnstile::Patience;
+use crate::seat::{Aftermath, Hold, Seat, waiting_party};
+
+use competing::Contender;
+pub(crate) use competing::Looks;
 
 /// One key in this process. All its waiters stand in one queue, and only the head of it competes
 /// with other processes.
@@ -34,8 +39,11 @@ pub(crate) struct KeyState {
     kernel: Kernel,
     /// Another process is in the way of the head.
     contends: bool,
-    /// A task competes for the head. It stays for a moment when there is nothing to compete for.
-    has_task: bool,
+    contender: Contender,
+    /// Tells the task that competes that there is something new.
+    nudge: Arc<Notify>,
+    /// What the contender hears by.
+    watch: Option<Arc<KeyWatch>>,
     /// Taken out of the table; whoever still has it looks there again.
     retired: bool,
 }
@@ -48,7 +56,9 @@ impl KeyCell {
                 queue: KeyQueue::new(),
                 kernel: Kernel::new(names),
                 contends: false,
-                has_task: false,
+                contender: Contender::Nobody,
+                nudge: Arc::default(),
+                watch: None,
                 retired: false,
             }),
         }
@@ -104,92 +114,12 @@ impl KeyState {
         }
     }
 
-    /// Queues an attempt and lets it compete. The place that it returns is filled when it is over.
-    pub(crate) fn enqueue(
-        &mut self,
-        key: &LockKey,
-        request: &Request,
-    ) -> Result<(Place, Aftermath)> {
-        if let Some(grant) = self.granted(request.attempt) {
-            let place = Place::default();
-            let nobody = place.give(Ok(Some(grant)));
-            debug_assert!(nobody.is_none());
-            return Ok((place, Aftermath::default()));
-        }
-        if let Some(Some(place)) = self.queue.waiter(request.attempt).map(|w| &w.data.place) {
-            return Ok((Arc::clone(place), Aftermath::default()));
-        }
-        if let Err(Refusal::Conflict(other)) = self.queue.admits(request.mode, request.priority) {
-            return Err(mode_conflict(key, request.mode, Some(other)));
-        }
-        let place = Place::default();
-        let waits = Some(Arc::clone(&place));
-        self.queue
-            .enqueue(waiting_party(request, SystemTime::now(), waits));
-        Ok((place, self.pump(key)))
-    }
-
-    /// Lets in who can enter now, asking the other processes for each.
-    pub(crate) fn pump(&mut self, key: &LockKey) -> Aftermath {
-        let mut aftermath = Aftermath::default();
-        let mut blocked = false;
-        let kernel = &mut self.kernel;
-        self.queue.admit_heads(|party| {
-            let seat = &mut party.data;
-            let asker = Asker {
-                key,
-                request: &seat.request,
-                since: seat.since,
-            };
-            let (outcome, turn) = match kernel.enter(asker, Patience::Waits) {
-                Ok(Answer::Contended) => {
-                    blocked = true;
-                    return Turn::Stay;
-                }
-                Ok(Answer::Granted(entry)) => {
-                    let hold = Hold {
-                        entry,
-                        validity: Validity::unleased(),
-                    };
-                    let grant = hold.grant(party.attempt);
-                    seat.since = SystemTime::now();
-                    seat.held = Some(hold);
-                    (Ok(Some(grant)), Turn::Enter)
-                }
-                Ok(Answer::Conflict(discipline)) => {
-                    let error = foreign_conflict(key, party.mode, discipline);
-                    (Err(error), Turn::Leave)
-                }
-                Err(error) => (Err(error), Turn::Leave),
-            };
-            let waker = seat.place.take().and_then(|place| place.give(outcome));
-            aftermath.wakers.extend(waker);
-            turn
-        });
-        if !blocked {
-            self.kernel.stop_waiting();
-        }
-        if self.queue.holders().next().is_none() && self.kernel.held() != Held::Nothing {
-            self.kernel.let_go();
-        }
-        self.contends = blocked;
-        aftermath.contend = blocked && !self.has_task;
-        self.has_task |= blocked;
-        aftermath
-    }
-
-    /// Whether the task that competes for the head is still needed. If not, it has to end.
-    pub(crate) fn needs_task(&mut self) -> bool {
-        self.has_task = self.contends;
-        self.has_task
-    }
-
     /// Ends an attempt in any state. Says whether it held until now.
     pub(crate) fn leave(&mut self, key: &LockKey, attempt: OwnerToken) -> (bool, Aftermath) {
         let mut lost = self.look_for_damage();
         let (held, mut aftermath) = match self.queue.withdraw(attempt) {
             None if lost.is_empty() => (false, Aftermath::default()),
-            None => (false, self.pump(key)),
+            None => (false, self.pump(key, Looks::InPassing)),
             Some(party) => {
                 let held = match party.data.held {
                     None => false,
@@ -202,7 +132,7 @@ impl KeyState {
                 if self.kernel.held() != Held::Exclusive && self.queue.holders().next().is_none() {
                     self.kernel.let_go();
                 }
-                let mut aftermath = self.pump(key);
+                let mut aftermath = self.pump(key, Looks::InPassing);
                 let over = Err(crate::error::error(
                     lock_core::ErrorKind::Closed,
                     "the attempt was abandoned",
@@ -236,7 +166,7 @@ impl KeyState {
         if lost.is_empty() {
             return Aftermath::default();
         }
-        let mut aftermath = self.pump(key);
+        let mut aftermath = self.pump(key, Looks::InPassing);
         aftermath.lost = lost;
         aftermath
     }
@@ -270,18 +200,18 @@ impl KeyState {
         lost
     }
 
-    /// Exclusive to shared. `None`: the gate was not free, ask again.
+    /// Exclusive to shared.
     pub(crate) fn downgrade(
         &mut self,
         key: &LockKey,
         attempt: OwnerToken,
-    ) -> Result<(Option<Grant>, Aftermath)> {
+    ) -> Result<(Grant, Aftermath)> {
         let holder = self.queue.holder_mut(attempt);
         let Some(hold) = holder.and_then(|party| party.data.held.clone()) else {
             return Err(not_held(key));
         };
         if !matches!(hold.entry.fence, Fence::Exclusive(_)) {
-            return Ok((Some(hold.grant(attempt)), Aftermath::default()));
+            return Ok((hold.grant(attempt), Aftermath::default()));
         }
         // Asked first, so that nothing has changed when somebody waits for permits.
         if let Err(Refusal::Conflict(other)) = self.queue.admits(Mode::Shared, 0) {
@@ -298,16 +228,15 @@ impl KeyState {
             since: seat.since,
         };
         let entry = match self.kernel.downgrade(asker) {
-            Ok(Some(entry)) => entry,
-            refused => {
+            Ok(entry) => entry,
+            Err(error) => {
                 seat.request.mode = Mode::Exclusive;
-                return refused.map(|_| (None, Aftermath::default()));
+                return Err(error);
             }
         };
-        if let Some(hold) = &mut seat.held {
-            hold.entry = entry;
-        }
-        let grant = seat.held.as_ref().map(|hold| hold.grant(attempt));
+        let hold = Hold { entry, ..hold };
+        let grant = hold.grant(attempt);
+        seat.held = Some(hold);
         Ok((grant, self.admit_after_downgrade(key, attempt)))
     }
 
@@ -332,7 +261,7 @@ impl KeyState {
             wakers.extend(place.and_then(|place| place.give(Ok(Some(grant)))));
         });
         debug_assert!(matches!(admitted, Ok(Some(()))));
-        let mut aftermath = self.pump(key);
+        let mut aftermath = self.pump(key, Looks::InPassing);
         aftermath.wakers.append(&mut wakers);
         aftermath
     }
@@ -370,22 +299,8 @@ impl KeyState {
         holder.data.held.as_ref().map(|hold| hold.grant(attempt))
     }
 
-    /// Ends every wait here with an error.
-    pub(crate) fn drain(&mut self, why: impl Fn() -> lock_core::Error) -> Aftermath {
-        let mut aftermath = Aftermath::default();
-        for party in self.queue.drain_waiters() {
-            let place = party.data.place;
-            aftermath
-                .wakers
-                .extend(place.and_then(|place| place.give(Err(why()))));
-        }
-        self.kernel.stop_waiting();
-        self.contends = false;
-        aftermath
-    }
-
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_idle() && !self.has_task
+        self.queue.is_idle() && self.contender == Contender::Nobody
     }
 
     pub(crate) fn holds(&self) -> bool {

@@ -9,6 +9,7 @@ use lock_core::{
 
 use crate::backend::Shared;
 use crate::error::failed;
+use crate::key_file::KeyFile;
 use crate::names::{LOCK, Names};
 use crate::record;
 use crate::seat::Seat;
@@ -47,7 +48,7 @@ fn keys_of(shared: &Shared, namespace: &str) -> Result<Vec<LockKey>> {
     let table = shared.table();
     let here = table.cells().into_iter().map(|cell| cell.key().clone());
     let mut keys: BTreeSet<LockKey> = here.collect();
-    let directory = table.directory();
+    let directory = table.directory().path();
     let entries = std::fs::read_dir(directory).map_err(|e| failed("list", directory, e))?;
     for entry in entries {
         let entry = entry.map_err(|source| failed("list", directory, source))?;
@@ -61,7 +62,7 @@ fn keys_of(shared: &Shared, namespace: &str) -> Result<Vec<LockKey>> {
             continue;
         }
         if let Some(file) = LockFile::open_existing(entry.path())?
-            && let Some((_, Some(body))) = record::read(file.file(), file.path())?
+            && let Some((_, Some(body))) = record::read(&file)?
         {
             keys.insert(body.key);
         }
@@ -74,6 +75,7 @@ fn report(shared: &Shared, key: &LockKey) -> Result<KeyReport> {
     let mut report = KeyReport::idle(key.clone());
     let names = Names::of(shared.table().directory(), key);
     let mut mine = Numbers::new();
+    let mut leads = false;
     shared.table().with_known(key, |_, state| {
         report.holders = state
             .queue()
@@ -86,12 +88,15 @@ fn report(shared: &Shared, key: &LockKey) -> Result<KeyReport> {
             .map(|p| record_of(&p.data))
             .collect();
         mine = state.kernel().slots();
+        leads = state.kernel().leads();
     });
     let exclusive_here = |holder: &PartyRecord| holder.mode == Mode::Exclusive;
     if !report.holders.iter().any(exclusive_here) {
         add_other_holders(&names, &mine, &mut report)?;
     }
-    add_next(&names, &mut report)?;
+    if !leads {
+        add_next(&names, &mut report)?;
+    }
     Ok(report)
 }
 
@@ -113,23 +118,27 @@ fn record_of(seat: &Seat) -> PartyRecord {
 
 /// Adds the holders of other processes, as far as the kernel confirms them.
 fn add_other_holders(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> {
-    let Some(mut lock) = LockFile::open_existing(names.lock())? else {
+    let Some(mut lock) = KeyFile::open_existing(names.lock())? else {
         return Ok(());
     };
-    // The trial locks below are in nobody's way: whoever asks for a lock needs the gate first.
-    // Without it (its holder may be stopped) records are taken at their word.
-    let mut turnstile = Turnstile::default();
-    let sure = turnstile.take_gate(names)?;
+    // The trial locks below are in nobody's way: whoever is refused because of one asks again in
+    // turn, and whoever waits is told. Without the turn (somebody who asks may be stopped) records
+    // are taken at their word.
+    let mut turnstile = Turnstile::existing(names)?;
+    let asks = !turnstile.is_unused() && turnstile.enter(names, &lock)?;
+    let sure = asks || turnstile.is_unused() || lock.somebody_is_next();
     if sure && lock.try_lock(LockKind::Exclusive)? {
         // Nobody holds.
         lock.unlock();
     } else if sure && lock.try_lock(LockKind::Shared)? {
         lock.unlock();
         add_slots(names, mine, report)?;
-    } else if let Some(holder) = record::holder(lock.path(), lock.file())? {
-        report.holders.push(holder);
+    } else if let Some((_, Some(body))) = lock.record()? {
+        report.holders.extend(body.holder);
     }
-    turnstile.close();
+    if asks {
+        turnstile.leave(Some(&mut lock));
+    }
     Ok(())
 }
 
@@ -144,7 +153,7 @@ fn add_slots(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> 
         if slot.try_lock(LockKind::Exclusive)? {
             continue;
         }
-        let holder = record::holder(slot.path(), slot.file())?;
+        let holder = record::holder(&slot)?;
         // A holder of several permits has its record in each of its slots.
         let known = |h: &PartyRecord| report.holders.iter().any(|k| k.attempt == h.attempt);
         if let Some(holder) = holder.filter(|holder| !known(holder)) {
@@ -154,7 +163,7 @@ fn add_slots(names: &Names, mine: &[u32], report: &mut KeyReport) -> Result<()> 
     Ok(())
 }
 
-/// Adds the waiter that is next, unless it is one of this table's, which are known.
+/// Adds the waiter of another process that is next.
 fn add_next(names: &Names, report: &mut KeyReport) -> Result<()> {
     let Some(mut turn) = LockFile::open_existing(names.turn())? else {
         return Ok(());
@@ -162,7 +171,7 @@ fn add_next(names: &Names, report: &mut KeyReport) -> Result<()> {
     if turn.try_lock(LockKind::Shared)? {
         return Ok(());
     }
-    let next = record::holder(turn.path(), turn.file())?;
+    let next = record::holder(&turn)?;
     let known = |next: &PartyRecord| {
         let mut parties = report.waiters.iter().chain(&report.holders);
         parties.any(|party| party.attempt == next.attempt)

@@ -1,17 +1,20 @@
 //! What this process holds of one key, as the kernel and the other processes see it.
 
-use std::time::SystemTime;
+mod asking;
+mod sharing;
 
-use lock_core::{
-    Fence, FencingNumber, LockKey, Mode, OwnerToken, Permits, ReadVersion, Request, Result, Slot,
-};
+use lock_core::host::LockKind;
+use lock_core::{Fence, FencingNumber, Mode, OwnerToken, Result};
 
+use crate::key_file::KeyFile;
 use crate::names::Names;
-use crate::record::{self, Discipline};
+use crate::page::Bell;
+use crate::record::{Discipline, Head};
 use crate::slots::{Numbers, Slots};
-use crate::turnstile::{Patience, Turnstile};
+use crate::turnstile::Turnstile;
 use crate::writing::{describe, holder_body, number_holder, write_vacant};
-use lock_core::host::{LockFile, LockKind};
+
+pub(crate) use asking::{Answer, Asker, Entry, Patience, Waits};
 
 /// What this process holds of one key, as the kernel and the other processes see it.
 ///
@@ -21,7 +24,9 @@ use lock_core::host::{LockFile, LockKind};
 #[derive(Debug)]
 pub(crate) struct Kernel {
     names: Names,
-    lock: Option<LockFile>,
+    lock: Option<KeyFile>,
+    /// How often another lock file was opened.
+    opened: u64,
     turnstile: Turnstile,
     /// Whose record the turn carries, as far as it is ours.
     shown: Option<OwnerToken>,
@@ -31,6 +36,8 @@ pub(crate) struct Kernel {
     number: Option<FencingNumber>,
     /// How many holders of this process have passed the lock on without giving it up.
     passed_on: u32,
+    /// What a thread that is refused may sleep on.
+    waits_for: Option<Waits>,
 }
 
 /// What this process has of the lock file's kernel lock.
@@ -42,57 +49,22 @@ pub(crate) enum Held {
     Permits,
 }
 
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker<'a> {
-    pub(crate) key: &'a LockKey,
-    pub(crate) request: &'a Request,
-    /// Since when it waits or holds.
-    pub(crate) since: SystemTime,
-}
-
-/// What the other processes say.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Granted(Entry),
-    Contended,
-    /// Others hold it in a mode that can never take turns with this one.
-    Conflict(Discipline),
-}
-
-/// What a holder has.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) fence: Fence,
-    pub(crate) slots: Numbers,
-}
-
-impl Entry {
-    fn without_slots(fence: Fence) -> Self {
-        Self {
-            fence,
-            slots: Numbers::new(),
-        }
-    }
-}
-
 /// How often a process passes the lock on among its own before it lets others in.
 const PASS_ON_LIMIT: u32 = 16;
-
-/// How many shared holders of a key have a record for others to read.
-const SHARED_RECORDS: u32 = 64;
 
 impl Kernel {
     pub(crate) fn new(names: Names) -> Self {
         Self {
             names,
             lock: None,
+            opened: 0,
             turnstile: Turnstile::default(),
             shown: None,
             slots: Slots::default(),
             held: Held::Nothing,
             number: None,
             passed_on: 0,
+            waits_for: None,
         }
     }
 
@@ -109,10 +81,30 @@ impl Kernel {
         self.slots.numbers()
     }
 
+    /// Whether this process is next. The turn's file then has a record of ours.
+    pub(crate) fn leads(&self) -> bool {
+        self.turnstile.leads()
+    }
+
+    /// What it waits for since it was refused.
+    pub(crate) fn waits_for(&self) -> Option<&Waits> {
+        self.waits_for.as_ref()
+    }
+
+    /// How often another lock file was opened: a watch on an earlier one tells nothing.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Whether a thread can sleep on this key's bells.
+    pub(crate) fn can_sleep(&mut self) -> bool {
+        self.open_current().is_ok_and(KeyFile::map)
+    }
+
     /// Asks for a party that no party of this process is in the way of.
     pub(crate) fn enter(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
         match (self.held, asker.request.mode) {
-            (Held::Shared, Mode::Shared) => self.join(asker),
+            (Held::Shared, Mode::Shared) => self.join(asker, patience),
             (Held::Permits, Mode::Permit(permits)) => self.enter_permit(asker, permits, patience),
             (Held::Exclusive, Mode::Exclusive) => self.pass_on(asker, patience),
             (Held::Nothing, _) => self.enter_anew(asker, patience),
@@ -124,22 +116,36 @@ impl Kernel {
     }
 
     /// One more shared holder of this process, unless another process waits.
-    fn join(&mut self, asker: Asker<'_>) -> Result<Answer> {
-        if self.turnstile.others_wait(&self.names)? {
-            return Ok(Answer::Contended);
+    fn join(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
+        if self.others_lead()? {
+            return match patience {
+                Patience::None => Ok(Answer::Contended),
+                Patience::Waits(_) => self.in_turn(asker, patience, |kernel| {
+                    Ok(Answer::Granted(kernel.share(asker)))
+                }),
+            };
         }
         Ok(Answer::Granted(self.share(asker)))
+    }
+
+    fn others_lead(&mut self) -> Result<bool> {
+        match &mut self.lock {
+            Some(lock) => self.turnstile.others_lead(&self.names, lock),
+            None => Ok(false),
+        }
     }
 
     /// From one exclusive holder of this process to the next, with a new number, as long as that
     /// is fair to the other processes.
     fn pass_on(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
-        let fair = self.passed_on < PASS_ON_LIMIT || !self.turnstile.others_wait(&self.names)?;
-        if let Some(lock) = self.lock.as_ref().filter(|_| fair) {
-            let number = number_holder(lock, asker)?;
-            // Invariant: looked at after the number was drawn, for this is outside the gate. If the
-            // file was replaced before, others may have lower numbers already, and this one is not
-            // used; if after, they draw higher ones.
+        let fair = self.passed_on < PASS_ON_LIMIT || !self.others_lead()?;
+        if let Some(lock) = self.lock.as_mut().filter(|_| fair) {
+            let head = lock.door()?.head;
+            let numbers = &self.names.directory().numbers;
+            let number = number_holder(lock, head, numbers, asker.now())?;
+            // Invariant: looked at after the number was drawn. If the file was replaced before,
+            // others may have lower numbers already, and this one is not used; if after, they draw
+            // higher ones.
             if lock.is_current() {
                 self.number = Some(number);
                 self.passed_on += 1;
@@ -152,69 +158,40 @@ impl Kernel {
     }
 
     fn enter_anew(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
-        self.through_turnstile(asker, patience, |kernel| match asker.request.mode {
-            Mode::Exclusive => kernel.lock_exclusive(asker),
-            Mode::Shared => kernel.lock_shared(asker),
-            Mode::Permit(permits) => {
-                match kernel.lock_with(Discipline::of(asker.request.mode), asker.key)? {
-                    None => {
-                        kernel.held = Held::Permits;
-                        let answer = kernel.take_permits(asker, permits);
-                        if !matches!(answer, Ok(Answer::Granted(_))) {
-                            kernel.unlock();
-                        }
-                        answer
-                    }
-                    Some(refusal) => Ok(refusal),
+        match asker.request.mode {
+            Mode::Exclusive => {
+                if !self.turnstile.leads()
+                    && let Some(entry) = self.lock_free(asker)?
+                {
+                    return Ok(Answer::Granted(entry));
                 }
+                self.in_turn(asker, patience, |kernel| kernel.lock_exclusive(asker))
             }
-        })
-    }
-
-    fn enter_permit(
-        &mut self,
-        asker: Asker<'_>,
-        permits: Permits,
-        patience: Patience,
-    ) -> Result<Answer> {
-        self.through_turnstile(asker, patience, |kernel| {
-            kernel.take_permits(asker, permits)
-        })
-    }
-
-    fn through_turnstile(
-        &mut self,
-        asker: Asker<'_>,
-        patience: Patience,
-        ask: impl FnOnce(&mut Self) -> Result<Answer>,
-    ) -> Result<Answer> {
-        let had_turn = self.turnstile.leads();
-        if !self.turnstile.enter(&self.names, patience)? {
-            return Ok(Answer::Contended);
+            Mode::Shared => self.in_turn(asker, patience, |kernel| kernel.lock_shared(asker)),
+            Mode::Permit(permits) => self.in_turn(asker, patience, |kernel| {
+                kernel.lock_for_permits(asker, permits)
+            }),
         }
-        let answer = ask(self);
-        self.turnstile.close();
-        match &answer {
-            Ok(Answer::Granted(_)) => self.turnstile.stop_leading(),
-            Ok(Answer::Contended) if patience == Patience::Waits => {
-                // Another one may have become the head since the turn was taken.
-                let attempt = asker.request.attempt;
-                if !had_turn || self.shown != Some(attempt) {
-                    self.shown = Some(attempt);
-                    self.show_next(asker);
-                }
+    }
+
+    /// Takes the lock exclusively if nobody holds it and nobody is next, without a turn.
+    fn lock_free(&mut self, asker: Asker<'_>) -> Result<Option<Entry>> {
+        if !self.lock_current(LockKind::Exclusive)? {
+            return Ok(None);
+        }
+        let Some(lock) = &mut self.lock else {
+            return Ok(None);
+        };
+        let checked = lock.door().and_then(|door| {
+            let foreign = door.somebody_is_next && self.turnstile.others_lead(&self.names, lock)?;
+            Ok((!foreign).then_some(door.head))
+        });
+        match checked {
+            Ok(Some(head)) => self.number(asker, head).map(Some),
+            refused => {
+                self.unlock();
+                refused.map(|_| None)
             }
-            _ => {}
-        }
-        answer
-    }
-
-    /// Lets others read who is next.
-    fn show_next(&self, asker: Asker<'_>) {
-        if let Some(turn) = self.turnstile.turn()
-            && let Err(error) = describe(turn, asker)
-        {
-            tracing::debug!(%error, "the next waiter's record could not be written");
         }
     }
 
@@ -222,117 +199,110 @@ impl Kernel {
         if !self.lock_current(LockKind::Exclusive)? {
             return Ok(Answer::Contended);
         }
-        let numbered = self.lock.as_ref().map(|lock| number_holder(lock, asker));
-        match numbered {
-            Some(Ok(number)) => {
+        let door = self.lock.as_ref().map(KeyFile::door).transpose();
+        match door {
+            Ok(Some(door)) => Ok(Answer::Granted(self.number(asker, door.head)?)),
+            refused => {
+                self.unlock();
+                refused.map(|_| Answer::Contended)
+            }
+        }
+    }
+
+    /// Makes the kernel lock, which is taken exclusively, a numbered hold.
+    fn number(&mut self, asker: Asker<'_>, head: Head) -> Result<Entry> {
+        let Some(lock) = &self.lock else {
+            return Err(crate::error::not_held(asker.key));
+        };
+        match number_holder(lock, head, &self.names.directory().numbers, asker.now()) {
+            Ok(number) => {
                 self.held = Held::Exclusive;
                 self.number = Some(number);
                 self.passed_on = 0;
-                let fence = Fence::Exclusive(number);
-                Ok(Answer::Granted(Entry::without_slots(fence)))
+                Ok(Entry::without_slots(Fence::Exclusive(number)))
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 self.unlock();
                 Err(error)
             }
-            None => Ok(Answer::Contended),
         }
     }
 
-    fn lock_shared(&mut self, asker: Asker<'_>) -> Result<Answer> {
-        if let Some(refusal) = self.lock_with(Discipline::Shared, asker.key)? {
-            return Ok(refusal);
+    /// Asks as one step, in turn. Whoever waits says before each look that it does.
+    fn in_turn(
+        &mut self,
+        asker: Asker<'_>,
+        patience: Patience,
+        ask: impl Fn(&mut Self) -> Result<Answer>,
+    ) -> Result<Answer> {
+        let had_turn = self.turnstile.leads();
+        loop {
+            if !self.turnstile.leads() || self.lock.is_none() {
+                self.open_current()?;
+            }
+            let opened = self.opened;
+            let seen = match self.turnstile.leads() {
+                true => 0,
+                false => self.will_wait(Bell::Turn, patience)?,
+            };
+            let Some(lock) = &self.lock else { continue };
+            if !self.turnstile.enter(&self.names, lock)? {
+                self.wait_for(Bell::Turn, seen);
+                return Ok(Answer::Contended);
+            }
+            let seen = self.will_wait(Bell::Lock, patience)?;
+            let answer = ask(self);
+            if matches!(answer, Ok(Answer::Contended)) && patience != Patience::None {
+                if self.opened != opened {
+                    // Said on a file that nobody rings any more.
+                    continue;
+                }
+                self.wait_for(Bell::Lock, seen);
+                self.lead(asker, had_turn)?;
+            } else {
+                self.turnstile.leave(self.lock.as_mut());
+                self.waits_for = None;
+            }
+            return answer;
         }
-        self.held = Held::Shared;
-        Ok(Answer::Granted(self.share(asker)))
     }
 
-    /// What one more shared holder has, of those that share this process's kernel lock.
-    pub(crate) fn share(&mut self, asker: Asker<'_>) -> Entry {
-        Entry {
-            fence: Fence::Shared(self.number.map(ReadVersion)),
-            slots: self.take_seat(asker),
+    fn will_wait(&mut self, bell: Bell, patience: Patience) -> Result<u32> {
+        match (patience, &mut self.lock) {
+            (Patience::Waits(hears), Some(lock)) => lock.will_wait(bell, hears),
+            _ => Ok(0),
         }
     }
 
-    /// Leaves a shared holder's record for others to read. Holding does not depend on it.
-    fn take_seat(&mut self, asker: Asker<'_>) -> Numbers {
-        let described = self
-            .slots
-            .take(&self.names, 1, SHARED_RECORDS)
-            .and_then(|taken| {
-                let numbers = taken.unwrap_or_default();
-                let body = holder_body(asker, None);
-                let mut each = numbers.iter();
-                each.try_for_each(|number| self.slots.describe(*number, &body))?;
-                Ok(numbers)
-            });
-        described.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a shared holder's record could not be written");
-            Numbers::new()
-        })
+    fn wait_for(&mut self, bell: Bell, seen: u32) {
+        let map = self.lock.as_ref().and_then(|lock| lock.mapped().cloned());
+        self.waits_for = Some(Waits { bell, seen, map });
     }
 
-    fn take_permits(&mut self, asker: Asker<'_>, permits: Permits) -> Result<Answer> {
-        let taken = self
-            .slots
-            .take(&self.names, permits.count(), permits.of())?;
-        let Some(numbers) = taken else {
-            return Ok(Answer::Contended);
+    /// Keeps the turn, and lets others read who is next.
+    fn lead(&mut self, asker: Asker<'_>, had_turn: bool) -> Result<()> {
+        let Some(lock) = &self.lock else {
+            return Ok(());
         };
-        let body = holder_body(asker, None);
-        for number in &numbers {
-            if let Err(error) = self.slots.describe(*number, &body) {
-                self.slots.free(&numbers);
-                return Err(error);
-            }
+        self.turnstile.lead(lock)?;
+        // Another one may have become the head since the turn was taken.
+        let attempt = asker.request.attempt;
+        if had_turn && self.shown == Some(attempt) {
+            return Ok(());
         }
-        Ok(Answer::Granted(Entry {
-            fence: Fence::Permit(Slot(numbers[0])),
-            slots: numbers,
-        }))
-    }
-
-    /// Takes the kernel lock shared, under a discipline. `None`: taken.
-    fn lock_with(&mut self, discipline: Discipline, key: &LockKey) -> Result<Option<Answer>> {
-        if !self.lock_current(LockKind::Shared)? {
-            return Ok(Some(Answer::Contended));
+        self.shown = Some(attempt);
+        if let Some(turn) = self.turnstile.turn()
+            && let Err(error) = describe(turn, &holder_body(asker, None))
+        {
+            tracing::debug!(%error, "the next waiter's record could not be written");
         }
-        let refusal = self.agree_on(discipline, key);
-        if !matches!(refusal, Ok(None)) {
-            self.unlock();
-        }
-        refusal
-    }
-
-    fn agree_on(&mut self, discipline: Discipline, key: &LockKey) -> Result<Option<Answer>> {
-        let Some(lock) = &mut self.lock else {
-            return Ok(Some(Answer::Contended));
-        };
-        let head = record::read_head(lock.file(), lock.path())?;
-        if head.discipline != discipline {
-            // It binds if anybody else holds. The gate is ours, so nobody comes in between.
-            if !lock.try_lock(LockKind::Exclusive)? {
-                return Ok(Some(Answer::Conflict(head.discipline)));
-            }
-            write_vacant(lock, head, discipline, key)?;
-            if !lock.try_lock(LockKind::Shared)? {
-                return Ok(Some(Answer::Contended));
-            }
-        }
-        self.number = (head.base > 0)
-            .then(|| FencingNumber::from_base(head.base))
-            .flatten();
-        Ok(None)
+        Ok(())
     }
 
     /// Takes the kernel lock of the file that the path leads to now.
     fn lock_current(&mut self, kind: LockKind) -> Result<bool> {
         loop {
-            let mut lock = match self.lock.take() {
-                Some(lock) => lock,
-                None => LockFile::open(self.names.lock())?,
-            };
+            let mut lock = self.take_or_open()?;
             let locked = lock.try_lock(kind)?;
             // Also after a refusal: the one who holds a replaced file is in nobody's way.
             if lock.is_current() {
@@ -342,45 +312,54 @@ impl Kernel {
         }
     }
 
-    /// Turns the exclusive lock into a shared one, while nobody can come in between. `None`: ask
-    /// again, the gate was not free.
-    pub(crate) fn downgrade(&mut self, asker: Asker<'_>) -> Result<Option<Entry>> {
-        if !self.turnstile.take_gate(&self.names)? {
-            return Ok(None);
+    fn take_or_open(&mut self) -> Result<KeyFile> {
+        if let Some(mut lock) = self.lock.take() {
+            // It pays from the second use on.
+            lock.map();
+            return Ok(lock);
         }
-        let outcome = self.downgrade_in_gate(asker);
-        self.turnstile.close();
-        // Shared holders elsewhere may come in now.
-        self.turnstile.wake_waiting();
-        outcome.map(Some)
+        self.opened += 1;
+        KeyFile::open(self.names.lock(), self.names.directory().may_map)
     }
 
-    fn downgrade_in_gate(&mut self, asker: Asker<'_>) -> Result<Entry> {
+    /// Opens the file that the path leads to now, unless it is open.
+    fn open_current(&mut self) -> Result<&mut KeyFile> {
+        loop {
+            let mut lock = self.take_or_open()?;
+            // What is held stays open; whether it is current is looked at elsewhere.
+            if self.held != Held::Nothing || lock.is_current() {
+                return Ok(self.lock.insert(lock));
+            }
+        }
+    }
+
+    /// Turns the exclusive lock into a shared one. Nobody comes in between: where the kernel does
+    /// it in two steps and somebody did, it is lost.
+    pub(crate) fn downgrade(&mut self, asker: Asker<'_>) -> Result<Entry> {
         let Some(lock) = &mut self.lock else {
             return Err(crate::error::not_held(asker.key));
         };
-        let head = record::read_head(lock.file(), lock.path())?;
+        let head = lock.door()?.head;
         write_vacant(lock, head, Discipline::Shared, asker.key)?;
-        // The kernel may drop the exclusive lock before it gives the shared one, but nobody asks
-        // for either without the gate.
         if !lock.try_lock(LockKind::Shared)? {
-            // A program that knows nothing of the gate has it now: without the file, the next look
-            // at what is held finds it lost.
+            // Without the file, the next look at what is held finds it lost.
             self.lock = None;
             return Err(crate::error::not_held(asker.key));
         }
         self.held = Held::Shared;
-        Ok(self.share(asker))
+        let entry = self.share(asker);
+        // Shared holders elsewhere may come in now.
+        self.ring_lock();
+        Ok(entry)
     }
 
     /// Writes the record anew, for a holder that changed.
     pub(crate) fn describe(&self, asker: Asker<'_>, entry: &Entry) -> Result<()> {
         match (entry.fence, &self.lock) {
             (Fence::Exclusive(number), Some(lock)) if self.held == Held::Exclusive => {
-                let mut head = record::read_head(lock.file(), lock.path())?;
+                let mut head = lock.door()?.head;
                 head.sequence += 1;
-                let body = holder_body(asker, Some(number));
-                record::write(lock.file(), lock.path(), &head, &body)
+                lock.write(&head, &holder_body(asker, Some(number)))
             }
             _ => {
                 let body = holder_body(asker, None);
@@ -394,35 +373,43 @@ impl Kernel {
     pub(crate) fn free_slots(&mut self, numbers: &[u32]) {
         if !numbers.is_empty() {
             self.slots.free(numbers);
-            self.turnstile.wake_waiting();
+            self.ring_lock();
         }
     }
 
     /// Gives everything back, and tells those who wait.
     pub(crate) fn let_go(&mut self) {
         self.unlock();
-        self.turnstile.wake_waiting();
     }
 
     fn unlock(&mut self) {
         self.slots.free_all();
+        self.held = Held::Nothing;
         if let Some(lock) = &mut self.lock {
             lock.unlock();
         }
-        self.held = Held::Nothing;
+    }
+
+    fn ring_lock(&mut self) {
+        if let Some(lock) = &mut self.lock {
+            lock.ring_lock();
+        }
     }
 
     /// Gives the turn back: nobody here waits for other processes.
     pub(crate) fn stop_waiting(&mut self) {
-        self.turnstile.stop_leading();
+        self.waits_for = None;
+        if self.turnstile.leads() {
+            self.turnstile.leave(self.lock.as_mut());
+        }
     }
 
     /// What was deleted or replaced from outside while it was held.
-    pub(crate) fn damage(&self) -> Damage {
+    pub(crate) fn damage(&mut self) -> Damage {
         if self.held == Held::Nothing {
             return Damage::None;
         }
-        if !self.lock.as_ref().is_some_and(LockFile::is_current) {
+        if !self.lock.as_mut().is_some_and(KeyFile::is_current) {
             return Damage::Lock;
         }
         match self.slots.lost() {

@@ -1,57 +1,69 @@
 //! The files of one key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use lock_core::LockKey;
 use lock_core::host::WatchedFile;
 
+use crate::directory::Directory;
+
 /// The files of one key. No two keys share one: the part before the last dot is the key's own.
 ///
-/// - `.lock`: who holds (the kernel's lock on it), the fencing counter, the exclusive holder's record
-/// - `.gate`: held for the microseconds in which somebody asks; carries marks and wake-ups
-/// - `.turn`: held by the process that is next
+/// - `.lock`: who holds (the kernel's lock on it), the fencing counter, the exclusive holder's
+///   record, the bells
+/// - `.turn`: held by whoever asks, and by the process that is next
 /// - `.slot-N`: a permit, or the record of a shared holder
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
-    directory: PathBuf,
+    directory: Arc<Directory>,
     stem: String,
 }
 
 pub(crate) const LOCK: &str = ".lock";
+pub(crate) const TURN: &str = ".turn";
+pub(crate) const SLOT: &str = ".slot-";
 
 impl Names {
-    pub(crate) fn of(directory: &Path, key: &LockKey) -> Self {
+    pub(crate) fn of(directory: &Arc<Directory>, key: &LockKey) -> Self {
         Self {
-            directory: directory.to_owned(),
+            directory: Arc::clone(directory),
             stem: key.encoded(),
         }
+    }
+
+    /// The files with this beginning of their names.
+    pub(crate) fn of_stem(directory: &Arc<Directory>, stem: &str) -> Self {
+        Self {
+            directory: Arc::clone(directory),
+            stem: stem.to_owned(),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
         self.file(LOCK)
     }
 
-    pub(crate) fn gate(&self) -> PathBuf {
-        self.file(".gate")
-    }
-
     pub(crate) fn turn(&self) -> PathBuf {
-        self.file(".turn")
+        self.file(TURN)
     }
 
     pub(crate) fn slot(&self, number: u32) -> PathBuf {
-        self.file(&format!(".slot-{number}"))
+        self.file(&format!("{SLOT}{number}"))
     }
 
-    /// What tells that somebody gave something back: wake-ups are written to the gate, the rest is
-    /// closed when its process dies.
-    pub(crate) fn watched(&self) -> [WatchedFile; 3] {
-        [
-            (self.gate(), true),
-            (self.lock(), false),
-            (self.turn(), false),
-        ]
-        .map(|(path, writes)| WatchedFile { path, writes })
+    /// What tells that something was given back: both files are closed when their process dies,
+    /// and a listener is told by a write to the one that it waits for.
+    pub(crate) fn watched(&self, listens: Option<crate::page::Bell>) -> [WatchedFile; 2] {
+        use crate::page::Bell;
+        [(self.lock(), Bell::Lock), (self.turn(), Bell::Turn)].map(|(path, bell)| WatchedFile {
+            path,
+            writes: listens == Some(bell),
+        })
     }
 
     /// A name that no other process uses, for a file that replaces `.lock`.
@@ -62,8 +74,8 @@ impl Names {
 
     /// The numbers of the slot files that exist, in order.
     pub(crate) fn slots_on_disk(&self) -> Vec<u32> {
-        let prefix = format!("{}.slot-", self.stem);
-        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+        let prefix = format!("{}{SLOT}", self.stem);
+        let Ok(entries) = std::fs::read_dir(self.directory.path()) else {
             return Vec::new();
         };
         let mut numbers: Vec<u32> = entries
@@ -77,22 +89,27 @@ impl Names {
     }
 
     fn file(&self, suffix: &str) -> PathBuf {
-        self.directory.join(format!("{}{suffix}", self.stem))
+        self.directory.path().join(format!("{}{suffix}", self.stem))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::path::Path;
 
     use super::*;
+
+    fn directory() -> Arc<Directory> {
+        Arc::new(Directory::new(Path::new("/d")))
+    }
 
     #[test]
     fn keys_that_look_like_files_of_others_share_none() {
         let mut seen = HashSet::new();
-        for name in ["a", "a.lock", "a.slot-1", "a.slot", "a.gate", "A", "a/b"] {
-            let names = Names::of(Path::new("/d"), &LockKey::new(name).unwrap());
-            for file in [names.lock(), names.gate(), names.turn(), names.slot(1)] {
+        for name in ["a", "a.lock", "a.slot-1", "a.slot", "a.turn", "A", "a/b"] {
+            let names = Names::of(&directory(), &LockKey::new(name).unwrap());
+            for file in [names.lock(), names.turn(), names.slot(1)] {
                 assert!(seen.insert(file.clone()), "{} twice", file.display());
             }
         }
@@ -102,7 +119,7 @@ mod tests {
     fn the_longest_name_fits_a_file_system() {
         let key = LockKey::new("x".repeat(4096)).unwrap();
         let key = key.in_namespace(&"n".repeat(64)).unwrap();
-        let names = Names::of(Path::new("/d"), &key);
+        let names = Names::of(&directory(), &key);
         for file in [names.slot(u32::MAX), names.replacement()] {
             assert!(file.file_name().unwrap().len() <= 255);
         }

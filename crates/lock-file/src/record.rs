@@ -1,21 +1,23 @@
 //! What stands in a lock file: the fencing counter, the discipline, who holds.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use lock_core::host::LockFile;
 use lock_core::{ErrorKind, LockKey, Mode, PartyRecord, Result};
 
 use crate::error::{error, failed, foreign_file};
+use crate::page::{DOOR_AT, DOOR_LEN, HEAD_LEN, MAX_BODY_LEN, PlaceAt};
 
 mod body;
 
-pub(crate) use body::{Body, Holder};
+pub(crate) use body::{Body, Bytes, Holder};
 
 /// The state of a key, as its file keeps it.
 ///
 /// The file has two places for it, written in turn; each has its own checksums. A write that was
 /// cut short, or that a reader meets half-way, leaves the other place, which is one write older.
+/// Where they are is [`Page`](crate::page::Page)'s matter.
 ///
 /// Written only under the exclusive kernel lock of the file; read by anyone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,29 +61,50 @@ impl Discipline {
 }
 
 const MAGIC: [u8; 8] = *b"lockfile";
-const VERSION: u32 = 1;
-const HEAD_LEN: usize = 64;
-/// The distance of the two places; also the most that one may take.
-const PLACE_LEN: u64 = 8192;
-const MAX_BODY_LEN: usize = PLACE_LEN as usize - HEAD_LEN;
+const VERSION: u32 = 2;
 
 /// Reads the valid head; the default one from a file that was never written.
-pub(crate) fn read_head(file: &File, path: &Path) -> Result<Head> {
-    Ok(newest(file, path)?.map_or_else(Head::default, |place| place.head))
+pub(crate) fn read_head(file: &LockFile) -> Result<Head> {
+    newest_head(&read_door(file)?, file.path())
+}
+
+/// The valid head of what [`read_door`] read.
+pub(crate) fn newest_head(door: &[u8; DOOR_LEN], path: &Path) -> Result<Head> {
+    Ok(newest(door, path)?.map_or_else(Head::default, |place| place.head))
+}
+
+/// Reads both heads, and what stands between them.
+pub(crate) fn read_door(file: &LockFile) -> Result<[u8; DOOR_LEN]> {
+    let mut door = [0; DOOR_LEN];
+    let mut len = 0;
+    while len < DOOR_LEN {
+        let read = file
+            .file()
+            .read_at(&mut door[len..], (DOOR_AT + len) as u64);
+        match read.map_err(|source| failed("read", file.path(), source))? {
+            0 => break,
+            more => len += more,
+        }
+    }
+    // A file of ours reaches as far from its first write on.
+    if len == 0 && file.current_len().is_some_and(|len| len > 0) {
+        return Err(foreign_file(file.path(), "is no lock file"));
+    }
+    Ok(door)
 }
 
 /// Reads head and body. The body is `None` when nothing was written yet, or when every look met a
 /// write half-way.
-pub(crate) fn read(file: &File, path: &Path) -> Result<Option<(Head, Option<Body>)>> {
+pub(crate) fn read(file: &LockFile) -> Result<Option<(Head, Option<Body>)>> {
     const LOOKS: usize = 8;
     let mut seen = None;
     for _ in 0..LOOKS {
-        let Some(place) = newest(file, path)? else {
+        let Some(place) = newest(&read_door(file)?, file.path())? else {
             return Ok(None);
         };
         let mut bytes = vec![0; place.body_len];
-        let at = place_of(place.head.sequence) + HEAD_LEN as u64;
-        let whole = file.read_exact_at(&mut bytes, at).is_ok();
+        let at = PlaceAt::of(place.head.sequence, place.body_len).body;
+        let whole = file.file().read_exact_at(&mut bytes, at as u64).is_ok();
         if whole && checksum(&bytes) == place.body_sum {
             return Ok(Some((place.head, Body::decode(&bytes))));
         }
@@ -91,17 +114,33 @@ pub(crate) fn read(file: &File, path: &Path) -> Result<Option<(Head, Option<Body
 }
 
 /// Writes the state that follows `head`, in the place that is not valid now.
-pub(crate) fn write(file: &File, path: &Path, head: &Head, body: &[u8]) -> Result<()> {
+pub(crate) fn write(file: &LockFile, head: &Head, body: &[u8]) -> Result<()> {
     debug_assert!(body.len() <= MAX_BODY_LEN);
-    let mut bytes = Vec::with_capacity(HEAD_LEN + body.len());
-    bytes.extend_from_slice(&encode_head(head, body));
-    bytes.extend_from_slice(body);
-    file.write_all_at(&bytes, place_of(head.sequence))
-        .map_err(|source| failed("write to", path, source))
+    let at = PlaceAt::of(head.sequence, body.len());
+    let encoded = encode_head(head, body);
+    let write = |bytes: &[u8], at: usize| {
+        let written = file.file().write_all_at(bytes, at as u64);
+        written.map_err(|source| failed("write to", file.path(), source))
+    };
+    if !at.is_in_page() {
+        write(body, at.body)?;
+        return write(&encoded, at.head);
+    }
+    // One write for both, whichever comes first.
+    let start = at.head.min(at.body);
+    let mut bytes = [0; DOOR_AT + HEAD_LEN];
+    let mut end = 0;
+    for (part, at) in [(body, at.body), (&encoded[..], at.head)] {
+        let from = at - start;
+        bytes[from..from + part.len()].copy_from_slice(part);
+        end = end.max(from + part.len());
+    }
+    write(&bytes[..end], start)
 }
 
-fn place_of(sequence: u64) -> u64 {
-    (sequence % 2) * PLACE_LEN
+/// Whether a state has its place in the page.
+pub(crate) fn fits_page(head: &Head, body: &[u8]) -> bool {
+    PlaceAt::of(head.sequence, body.len()).is_in_page()
 }
 
 struct Place {
@@ -110,34 +149,16 @@ struct Place {
     body_sum: u64,
 }
 
-fn newest(file: &File, path: &Path) -> Result<Option<Place>> {
-    let first = read_place(file, path, 0)?;
-    let second = read_place(file, path, PLACE_LEN)?;
-    Ok([first, second]
+fn newest(door: &[u8; DOOR_LEN], path: &Path) -> Result<Option<Place>> {
+    let even = decode_head(&door[..HEAD_LEN], path)?;
+    let odd = decode_head(&door[DOOR_LEN - HEAD_LEN..], path)?;
+    Ok([even, odd]
         .into_iter()
         .flatten()
         .max_by_key(|place| place.head.sequence))
 }
 
-fn read_place(file: &File, path: &Path, at: u64) -> Result<Option<Place>> {
-    let mut bytes = [0; HEAD_LEN];
-    let len = file
-        .read_at(&mut bytes, at)
-        .map_err(|source| failed("read", path, source))?;
-    let start = &bytes[..len.min(MAGIC.len())];
-    // Zeros are what was not written, also after a first write that was cut short.
-    let written = start.iter().zip(&MAGIC).take_while(|(a, b)| a == b).count();
-    if start[written..].iter().any(|byte| *byte != 0) {
-        return Err(foreign_file(path, "is no lock file"));
-    }
-    if len < HEAD_LEN {
-        // Not written yet, or cut short.
-        return Ok(None);
-    }
-    decode_head(&bytes, path)
-}
-
-fn encode_head(head: &Head, body: &[u8]) -> [u8; HEAD_LEN] {
+pub(crate) fn encode_head(head: &Head, body: &[u8]) -> [u8; HEAD_LEN] {
     let (kind, of) = match head.discipline {
         Discipline::Unset => (0u32, 0),
         Discipline::Shared => (1, 0),
@@ -157,15 +178,17 @@ fn encode_head(head: &Head, body: &[u8]) -> [u8; HEAD_LEN] {
     bytes
 }
 
-fn decode_head(bytes: &[u8; HEAD_LEN], path: &Path) -> Result<Option<Place>> {
+/// `None` for what was not written yet, or cut short.
+fn decode_head(bytes: &[u8], path: &Path) -> Result<Option<Place>> {
     let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
     let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]));
-    if bytes[0..8] != MAGIC {
-        return Ok(None);
+    let start = &bytes[..MAGIC.len()];
+    let written = start.iter().zip(&MAGIC).take_while(|(a, b)| a == b).count();
+    if start[written..].iter().any(|byte| *byte != 0) {
+        return Err(foreign_file(path, "is no lock file"));
     }
     let version = u32_at(8);
-    if version == 0 {
-        // Cut short behind the magic.
+    if written < MAGIC.len() || version == 0 {
         return Ok(None);
     }
     if version != VERSION {
@@ -196,21 +219,26 @@ fn decode_head(bytes: &[u8; HEAD_LEN], path: &Path) -> Result<Option<Place>> {
     }))
 }
 
-/// 64-bit FNV-1a (Fowler, Noll, Vo): enough to tell a torn write from a whole one.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+/// Tells a torn write from a whole one. FNV-1a (Fowler, Noll, Vo) in steps of eight bytes, with a
+/// shift so that high bits count in low ones.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
+    bytes.chunks(8).fold(start, |sum, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
+        sum ^ (sum >> 29)
     })
 }
 
 /// What a file that only names its key holds.
-pub(crate) fn vacant(key: &LockKey) -> Vec<u8> {
+pub(crate) fn vacant(key: &LockKey) -> Bytes {
     Body::encode(key, None)
 }
 
 /// The record of a holder, if there is one.
-pub(crate) fn holder(path: &Path, file: &File) -> Result<Option<PartyRecord>> {
-    Ok(read(file, path)?.and_then(|(_, body)| body?.holder))
+pub(crate) fn holder(file: &LockFile) -> Result<Option<PartyRecord>> {
+    Ok(read(file)?.and_then(|(_, body)| body?.holder))
 }
 
 #[cfg(test)]

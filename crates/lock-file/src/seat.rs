@@ -1,5 +1,6 @@
 //! A holder or waiter of this process, and what it hears.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::SystemTime;
@@ -9,7 +10,8 @@ use lock_core::{
 };
 use smallvec::SmallVec;
 
-use crate::kernel::Entry;
+use crate::kernel::{Entry, Kernel};
+use crate::key_file::Hears;
 
 /// A holder or waiter of this process.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Seat {
     pub(crate) request: Request,
     pub(crate) since: SystemTime,
     pub(crate) place: Option<Place>,
+    /// It is a thread that waits, which can sleep on the key's bells.
+    pub(crate) parks: Cell<bool>,
     pub(crate) held: Option<Hold>,
 }
 
@@ -24,6 +28,14 @@ pub(crate) struct Seat {
 pub(crate) type Place = Arc<Handoff<Result<Option<Grant>>>>;
 
 impl Seat {
+    /// How this waiter hears of what other processes give back.
+    pub(crate) fn hears(&self, kernel: &mut Kernel) -> Hears {
+        match self.parks.get() && kernel.can_sleep() {
+            true => Hears::Asleep,
+            false => Hears::ByFile,
+        }
+    }
+
     /// The number of an exclusive holder.
     pub(crate) fn number(&self) -> Option<lock_core::FencingNumber> {
         match self.held.as_ref()?.entry.fence {
@@ -64,6 +76,7 @@ pub(crate) fn waiting_party(
             request: request.clone(),
             since,
             place,
+            parks: Cell::new(false),
             held: None,
         },
     }

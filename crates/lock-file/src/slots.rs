@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use lock_core::Result;
+use lock_core::host::{LockFile, LockKind};
 use smallvec::SmallVec;
 
 use crate::names::Names;
-use crate::record::{self, Head};
-use lock_core::host::{LockFile, LockKind};
+use crate::writing;
 
 /// The slots that this process has. The kernel's lock on a slot file means that it is taken.
 #[derive(Debug, Default)]
@@ -19,7 +19,8 @@ pub(crate) struct Slots {
 pub(crate) type Numbers = SmallVec<[u32; 1]>;
 
 impl Slots {
-    /// Takes the `count` lowest free slots of `of`, all or nothing. Call it under the gate.
+    /// Takes the `count` lowest free slots of `of`, all or nothing. Call it in turn, if
+    /// it may take several.
     pub(crate) fn take(&mut self, names: &Names, count: u32, of: u32) -> Result<Option<Numbers>> {
         let mut found: SmallVec<[(u32, LockFile); 1]> = SmallVec::new();
         for number in 0..of {
@@ -40,15 +41,10 @@ impl Slots {
 
     /// Writes who has a slot.
     pub(crate) fn describe(&self, number: u32, body: &[u8]) -> Result<()> {
-        let Some(slot) = self.taken.get(&number) else {
-            return Ok(());
-        };
-        let before = record::read_head(slot.file(), slot.path())?;
-        let head = Head {
-            sequence: before.sequence + 1,
-            ..Head::default()
-        };
-        record::write(slot.file(), slot.path(), &head, body)
+        match self.taken.get(&number) {
+            Some(slot) => writing::describe(slot, body),
+            None => Ok(()),
+        }
     }
 
     /// Gives slots back.

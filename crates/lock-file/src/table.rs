@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lock_core::LockKey;
 
+use crate::directory::Directory;
 use crate::entry::{KeyCell, KeyState};
 use crate::names::Names;
 
@@ -18,7 +19,7 @@ const IDLE_PER_SHARD: usize = 8;
 /// The keys that this process uses, and a few that it used lately.
 #[derive(Debug)]
 pub(crate) struct Table {
-    directory: PathBuf,
+    directory: Arc<Directory>,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -33,13 +34,13 @@ struct Shard {
 impl Table {
     pub(crate) fn new(directory: &Path) -> Self {
         Self {
-            directory: directory.to_owned(),
+            directory: Arc::new(Directory::new(directory)),
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 

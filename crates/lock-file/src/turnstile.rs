@@ -1,113 +1,57 @@
-//! Who may ask: the gate that makes asking one atomic step, and the turn of the process that is
-//! next.
+//! Who may ask: the turn.
 
 use std::time::Duration;
 
 use lock_core::Result;
 use lock_core::clock::Instant;
-
-use crate::names::Names;
 use lock_core::host::{LockFile, LockKind};
 
-/// The gate and the turn of one key.
+use crate::key_file::KeyFile;
+use crate::names::Names;
+use crate::page::{Bell, RING_AT};
+
+/// The turn of one key: the kernel's lock on a file of its own.
 ///
-/// **Gate.** Whoever asks for the lock of the key holds it, for microseconds. So a look at the
-/// record and the grant that follows are one step.
+/// Whoever has it may look at the key's record and act on it, as one step: it is taken for the
+/// microseconds of asking. A process that is refused and waits *keeps* it until it is granted, and
+/// marks in the lock file that somebody is next: nobody else may enter then, so a stream of shared
+/// holders starves no exclusive one, and a process that acquires in a loop starves no neighbour.
 ///
-/// **Turn.** A process that has to wait takes it, and keeps it until it is granted: nobody else may
-/// ask then, so a stream of shared holders starves no exclusive one, and a process that acquires in
-/// a loop starves no neighbour. The mark says that somebody may have the turn, so that asking
-/// without contention does not cost a look at the turn itself.
+/// An exclusive acquire that finds the key free needs no turn, for the kernel's lock says all; it
+/// only has to respect the mark.
 ///
 /// After Courtois, Heymans and Parnas ("Concurrent control with readers and writers", 1971), whose
 /// second solution holds new readers back in the same way.
 #[derive(Debug, Default)]
 pub(crate) struct Turnstile {
-    gate: Option<LockFile>,
     turn: Option<LockFile>,
     leads: bool,
 }
 
-/// Whether the caller waits for its turn or goes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Asks once.
-    None,
-    /// Takes the turn and keeps it.
-    Waits,
-}
-
-/// Where the gate file has the mark, and the byte that is written to wake waiters.
-const MARK_AT: u64 = 0;
-const WAKE_AT: u64 = 1;
-const MARKED: u8 = b'w';
-
-/// How long to try for the gate, whose holder may have been preempted.
-const GATE_LIMIT: Duration = Duration::from_micros(500);
+/// How long to try for the turn of somebody who only asks, and may have been preempted.
+const ASKING_LIMIT: Duration = Duration::from_micros(500);
 
 impl Turnstile {
-    /// Asks to ask. `false`: it is another process's turn, or the gate was not free in time.
-    /// After `true`, call [`close`](Self::close).
-    pub(crate) fn enter(&mut self, names: &Names, patience: Patience) -> Result<bool> {
-        if !self.leads {
-            match patience {
-                Patience::Waits if !self.lead(names)? => return Ok(false),
-                Patience::None if self.others_wait(names)? => return Ok(false),
-                _ => {}
-            }
-        }
-        self.take_gate(names)
+    /// The turn as it is on the disk, for somebody who does not wait: without a file if there is none.
+    pub(crate) fn existing(names: &Names) -> Result<Self> {
+        Ok(Self {
+            turn: LockFile::open_existing(names.turn())?,
+            leads: false,
+        })
     }
 
-    /// Takes the gate, whoever's turn it is: for changes that let nobody in.
-    pub(crate) fn take_gate(&mut self, names: &Names) -> Result<bool> {
+    /// Whether nobody has ever asked in turn, so that there is no file.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.turn.is_none()
+    }
+
+    /// Takes the turn, or has it already. `false`: another process has it.
+    /// After `true`, call [`leave`](Self::leave), or [`lead`](Self::lead) to keep it.
+    pub(crate) fn enter(&mut self, names: &Names, file: &KeyFile) -> Result<bool> {
+        if self.leads {
+            return Ok(true);
+        }
         let started = Instant::now();
-        loop {
-            let gate = self.gate(names)?;
-            if gate.try_lock(LockKind::Exclusive)? {
-                if gate.is_current() {
-                    return Ok(true);
-                }
-                self.gate = None;
-                continue;
-            }
-            if Instant::now().saturating_duration_since(started) > GATE_LIMIT {
-                if !gate.is_current() {
-                    self.gate = None;
-                }
-                return Ok(false);
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    /// Lets the next one ask.
-    pub(crate) fn close(&mut self) {
-        if let Some(gate) = &mut self.gate {
-            gate.unlock();
-        }
-    }
-
-    /// Whether another process has the turn.
-    pub(crate) fn others_wait(&mut self, names: &Names) -> Result<bool> {
-        if self.leads || self.gate(names)?.byte(MARK_AT) != MARKED {
-            return Ok(false);
-        }
-        let Some(mut turn) = self.take_or_open_turn(names)? else {
-            return Ok(false);
-        };
-        if !turn.try_lock(LockKind::Exclusive)? {
-            return Ok(turn.is_current());
-        }
-        // Whoever set the mark died; we have its turn, so nobody sets it again meanwhile.
-        if turn.is_current() {
-            self.gate(names)?.set_byte(MARK_AT, 0)?;
-        }
-        Ok(false)
-    }
-
-    /// Takes the turn. `false`: another process has it.
-    fn lead(&mut self, names: &Names) -> Result<bool> {
         loop {
             let mut turn = match self.turn.take() {
                 Some(turn) => turn,
@@ -118,73 +62,78 @@ impl Turnstile {
                 continue;
             }
             self.turn = Some(turn);
-            if !locked {
-                return Ok(false);
+            let asked = Instant::now().saturating_duration_since(started);
+            if locked || file.somebody_is_next() || asked > ASKING_LIMIT {
+                return Ok(locked);
             }
-            // Invariant: the mark is set before the lock is asked for. Whoever releases the lock
-            // after we were refused therefore sees it, and wakes us.
-            let marked = self
-                .gate(names)
-                .and_then(|gate| gate.set_byte(MARK_AT, MARKED));
-            self.leads = marked.is_ok();
-            if let (Err(_), Some(turn)) = (&marked, &mut self.turn) {
-                turn.unlock();
-            }
-            return marked.map(|()| true);
+            std::thread::yield_now();
         }
     }
 
-    /// Gives the turn back, if we have it, and wakes those who want it.
-    pub(crate) fn stop_leading(&mut self) {
-        if !std::mem::take(&mut self.leads) {
+    /// Keeps the turn, for a process that was refused and waits.
+    pub(crate) fn lead(&mut self, file: &KeyFile) -> Result<()> {
+        // Again at each look: the lock file may have been replaced since the last.
+        if !file.somebody_is_next() {
+            file.set_next(true)?;
+        }
+        self.leads = true;
+        Ok(())
+    }
+
+    /// Gives the turn back, if it is ours, and wakes who wants it.
+    pub(crate) fn leave(&mut self, file: Option<&mut KeyFile>) {
+        let led = std::mem::take(&mut self.leads);
+        let Some(turn) = &mut self.turn else {
             return;
-        }
-        if let Some(gate) = &self.gate {
-            // A mark that stays is found to be stale by the next one who looks.
-            let _ = gate.set_byte(MARK_AT, 0);
-        }
-        if let Some(turn) = &mut self.turn {
+        };
+        let Some(file) = file else {
             turn.unlock();
+            return;
+        };
+        if led {
+            // A mark that stays is found to be stale by the next one who looks.
+            let _ = file.set_next(false);
         }
-        self.wake();
+        turn.unlock();
+        if file.ring(Bell::Turn) {
+            // A wake-up that cannot be written costs its reader one backup poll.
+            let _ = turn.set_byte(RING_AT as u64, 1);
+        }
+    }
+
+    /// Whether another process is next. Asked because of a mark, which may be stale.
+    pub(crate) fn others_lead(&mut self, names: &Names, file: &mut KeyFile) -> Result<bool> {
+        if self.leads || !file.somebody_is_next() {
+            return Ok(false);
+        }
+        let turn = match self.turn.take() {
+            Some(turn) => Some(turn),
+            None => LockFile::open_existing(names.turn())?,
+        };
+        let Some(mut turn) = turn else {
+            return Ok(false);
+        };
+        let locked = turn.try_lock(LockKind::Exclusive)?;
+        let current = turn.is_current();
+        if !locked {
+            self.turn = current.then_some(turn);
+            return Ok(current);
+        }
+        // Whoever set the mark died; we have its turn, so nobody sets it again meanwhile.
+        if current {
+            file.set_next(false)?;
+        }
+        self.turn = Some(turn);
+        self.leave(Some(file));
+        Ok(false)
     }
 
     pub(crate) fn leads(&self) -> bool {
         self.leads
     }
 
-    /// The turn's file, while we have it: it carries the record of who is next.
+    /// The turn's file. Whoever leads has its record in it.
     pub(crate) fn turn(&self) -> Option<&LockFile> {
-        self.turn.as_ref().filter(|_| self.leads)
-    }
-
-    /// Tells waiting processes that something was given back. Call it after the unlock.
-    pub(crate) fn wake_waiting(&self) {
-        let marked = |gate: &LockFile| gate.byte(MARK_AT) == MARKED;
-        if !self.leads && self.gate.as_ref().is_some_and(marked) {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(gate) = &self.gate {
-            // A wake-up that cannot be written costs its reader one backup poll.
-            let _ = gate.set_byte(WAKE_AT, 1);
-        }
-    }
-
-    fn gate(&mut self, names: &Names) -> Result<&mut LockFile> {
-        let gate = match self.gate.take() {
-            Some(gate) => gate,
-            None => LockFile::open(names.gate())?,
-        };
-        Ok(self.gate.insert(gate))
-    }
-
-    fn take_or_open_turn(&mut self, names: &Names) -> Result<Option<LockFile>> {
-        match self.turn.take() {
-            Some(turn) => Ok(Some(turn)),
-            None => LockFile::open_existing(names.turn()),
-        }
+        self.turn.as_ref()
     }
 }

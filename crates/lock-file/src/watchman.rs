@@ -17,7 +17,7 @@ pub(crate) struct Watchman {
 }
 
 impl Watchman {
-    /// Something is held from now on.
+    /// Something is held or watched from now on.
     pub(crate) fn watch(&self, shared: &Arc<Shared>) {
         if self.awake.load(Ordering::Relaxed) {
             return;
@@ -48,15 +48,16 @@ async fn rounds(shared: Weak<Shared>) {
     }
 }
 
-/// Returns whether anything is held.
+/// Returns whether anything is held or watched.
 fn round(shared: &Arc<Shared>) -> bool {
     let mut any = false;
     for cell in shared.table().cells() {
-        let aftermath = {
+        let (aftermath, watch) = {
             let mut state = cell.state();
-            any |= state.holds();
-            state.check(cell.key())
+            any |= state.holds() || state.is_watching();
+            (state.check(cell.key()), state.stop_watching())
         };
+        drop(watch);
         shared.settle(&cell, aftermath);
     }
     any

@@ -61,8 +61,9 @@ impl Kit for FileKit {
             let entry = entry.map_err(failed("listing"))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let (_, suffix) = name.rsplit_once('.').unwrap_or_default();
-            let declared =
-                matches!(suffix, "lock" | "gate" | "turn") || suffix.starts_with("slot-");
+            let declared = matches!(suffix, "lock" | "turn")
+                || suffix.starts_with("slot-")
+                || name == "fencing";
             let Ok(inode) = entry.metadata().map(|found| found.ino()) else {
                 continue;
             };

@@ -92,10 +92,11 @@ fn a_planted_link_is_not_followed_and_its_target_not_touched() {
     let backend = open(dir.path());
     let target = dir.path().join("target");
     fs::write(&target, "precious").unwrap();
-    for suffix in ["lock", "gate"] {
+    for suffix in ["lock", "turn"] {
         let planted = dir.path().join(format!("{suffix}.{suffix}"));
         symlink(&target, &planted).unwrap();
-        let error = lock(&backend, suffix).try_acquire().wait().unwrap_err();
+        let acquire = lock(&backend, suffix).try_acquire_with(&support::options("shared"));
+        let error = acquire.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
         assert!(error.to_string().contains("symbolic link"), "{error}");
         fs::remove_file(planted).unwrap();
@@ -193,15 +194,17 @@ fn a_change_that_cannot_be_written_has_not_happened() {
         return;
     };
     let backend = open(&mount.0);
-    let mut guard = lock(&backend, "x").try_acquire().wait().unwrap().unwrap();
+    // What the page has room for can always be written; this name has none in it.
+    let key = "x".repeat(4000);
+    let mut guard = lock(&backend, &key).try_acquire().wait().unwrap().unwrap();
     let filler = mount.0.join("filler");
     assert!(fs::write(&filler, vec![1; 1 << 20]).is_err());
     let error = block_on(guard.transfer_to(lock_core::OwnerId::new())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert_eq!(support::holders(&backend, "x")[0].owner, None);
+    assert_eq!(support::holders(&backend, &key)[0].owner, None);
     let error = block_on(guard.downgrade()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    let shared = lock(&backend, "x").try_acquire_with(&support::options("shared"));
+    let shared = lock(&backend, &key).try_acquire_with(&support::options("shared"));
     assert!(shared.wait().unwrap().is_none(), "exclusive still");
     assert_eq!(
         guard.release_blocking().unwrap(),

@@ -3,9 +3,12 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lock_core::fork::ForkLocal;
 use lock_core::{
-    FencingNumber, LockKey, Mode, OwnerId, OwnerToken, PartyRecord, ProcessRecord, Request,
+    FencingNumber, LockKey, Mode, OwnerId, OwnerToken, PartyRecord, ProcessNonce, ProcessRecord,
+    Request,
 };
+use smallvec::SmallVec;
 
 /// The body of a record: fields of one byte that says which, two that say how long, and the value.
 /// A reader skips fields that it does not know.
@@ -14,6 +17,9 @@ pub(crate) struct Body {
     pub(crate) key: LockKey,
     pub(crate) holder: Option<PartyRecord>,
 }
+
+/// An encoded body. Most are this short.
+pub(crate) type Bytes = SmallVec<[u8; 512]>;
 
 /// A holder, as this process knows it.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +48,8 @@ const SINCE: u8 = 12;
 const FENCING: u8 = 13;
 
 impl Body {
-    pub(crate) fn encode(key: &LockKey, holder: Option<Holder<'_>>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512);
+    pub(crate) fn encode(key: &LockKey, holder: Option<Holder<'_>>) -> Bytes {
+        let mut out = Bytes::new();
         put(&mut out, KEY, key.qualified().as_bytes());
         if let Some(holder) = holder {
             encode_holder(&mut out, holder);
@@ -61,23 +67,15 @@ impl Body {
     }
 }
 
-fn encode_holder(out: &mut Vec<u8>, holder: Holder<'_>) {
+fn encode_holder(out: &mut Bytes, holder: Holder<'_>) {
     let request = holder.request;
-    put(out, ATTEMPT, request.attempt.to_string().as_bytes());
+    put(out, ATTEMPT, &encode_attempt(request.attempt));
     put(out, MODE, &encode_mode(request.mode));
     put(out, PRIORITY, &request.priority.to_le_bytes());
     if let Some(owner) = request.owner {
         put(out, OWNER, owner.to_string().as_bytes());
     }
-    let process = ProcessRecord::of_this_process();
-    put(out, PID, &process.pid.to_le_bytes());
-    put(out, HOST, cut(&process.host, MAX_HOST_LEN).as_bytes());
-    put(out, BOOT, cut(&process.boot_id, MAX_HOST_LEN).as_bytes());
-    put(
-        out,
-        NAMESPACE,
-        cut(&process.pid_namespace, MAX_HOST_LEN).as_bytes(),
-    );
+    out.extend_from_slice(this_process());
     if let Some(label) = &request.label {
         put(out, LABEL, cut(label, MAX_LABEL_LEN).as_bytes());
     }
@@ -92,6 +90,39 @@ fn encode_holder(out: &mut Vec<u8>, holder: Holder<'_>) {
     }
 }
 
+/// What every record of this process has in common, encoded once.
+fn this_process() -> &'static [u8] {
+    static ENCODED: ForkLocal<Bytes> = ForkLocal::new();
+    ENCODED.get_or_init(|| {
+        let process = ProcessRecord::of_this_process();
+        let mut out = Bytes::new();
+        put(&mut out, PID, &process.pid.to_le_bytes());
+        let texts = [
+            (HOST, &process.host),
+            (BOOT, &process.boot_id),
+            (NAMESPACE, &process.pid_namespace),
+        ];
+        for (tag, text) in texts {
+            put(&mut out, tag, cut(text, MAX_HOST_LEN).as_bytes());
+        }
+        out
+    })
+}
+
+fn encode_attempt(attempt: OwnerToken) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&attempt.process().to_bits().to_le_bytes());
+    bytes[16..].copy_from_slice(&attempt.counter().to_le_bytes());
+    bytes
+}
+
+fn decode_attempt(bytes: &[u8]) -> Option<OwnerToken> {
+    let (process, counter) = bytes.split_at_checked(16)?;
+    let process = ProcessNonce::from_bits(u128::from_le_bytes(process.try_into().ok()?));
+    let counter = u64::from_le_bytes(counter.try_into().ok()?);
+    Some(OwnerToken::from_parts(process, counter))
+}
+
 fn decode_holder(bytes: &[u8]) -> Option<PartyRecord> {
     let text = |tag| std::str::from_utf8(field(bytes, tag)?).ok();
     let number = |tag| Some(u64::from_le_bytes(field(bytes, tag)?.try_into().ok()?));
@@ -100,7 +131,7 @@ fn decode_holder(bytes: &[u8]) -> Option<PartyRecord> {
     text(HOST)?.clone_into(&mut process.host);
     text(BOOT)?.clone_into(&mut process.boot_id);
     text(NAMESPACE)?.clone_into(&mut process.pid_namespace);
-    let attempt = OwnerToken::from_str(text(ATTEMPT)?).ok()?;
+    let attempt = decode_attempt(field(bytes, ATTEMPT)?)?;
     let mut holder = PartyRecord::new(attempt, decode_mode(field(bytes, MODE)?)?, process);
     holder.priority = i8::from_le_bytes(field(bytes, PRIORITY)?.try_into().ok()?);
     holder.owner = text(OWNER).and_then(|owner| OwnerId::from_str(owner).ok());
@@ -133,7 +164,7 @@ fn decode_mode(bytes: &[u8]) -> Option<Mode> {
     }
 }
 
-fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+fn put(out: &mut Bytes, tag: u8, value: &[u8]) {
     debug_assert!(value.len() <= usize::from(u16::MAX));
     out.push(tag);
     out.extend_from_slice(&(value.len() as u16).to_le_bytes());

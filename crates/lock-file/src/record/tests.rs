@@ -17,7 +17,14 @@ fn head(sequence: u64) -> Head {
     }
 }
 
-fn body_of(sequence: u64) -> Vec<u8> {
+/// A file of a test, with its directory.
+fn file() -> (tempfile::TempDir, LockFile) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = LockFile::open(directory.path().join("x")).unwrap();
+    (directory, file)
+}
+
+fn body_of(sequence: u64) -> Bytes {
     let label = format!("write {sequence} {}", "x".repeat((sequence % 300) as usize));
     let request = AcquireOptions::new()
         .label(label)
@@ -35,7 +42,7 @@ fn body_of(sequence: u64) -> Vec<u8> {
 
 #[test]
 fn a_holder_reads_back_as_it_was_written() {
-    let file = tempfile::tempfile().unwrap();
+    let (_directory, file) = file();
     let owner = OwnerId::new();
     let request = AcquireOptions::new()
         .mode(Mode::permits(2, 7).unwrap())
@@ -51,9 +58,8 @@ fn a_holder_reads_back_as_it_was_written() {
         since: UNIX_EPOCH_PLUS_1,
         fencing: Some(number),
     };
-    let path = Path::new("x");
-    write(&file, path, &head(1), &Body::encode(&key(), Some(written))).unwrap();
-    let (read_head, body) = read(&file, path).unwrap().unwrap();
+    write(&file, &head(1), &Body::encode(&key(), Some(written))).unwrap();
+    let (read_head, body) = read(&file).unwrap().unwrap();
     assert_eq!(read_head, head(1));
     let body = body.unwrap();
     assert_eq!(body.key, key());
@@ -97,17 +103,47 @@ fn the_largest_record_fits_its_place() {
 
 #[test]
 fn another_version_and_another_kind_of_file_are_refused() {
-    let path = Path::new("x");
-    let file = tempfile::tempfile().unwrap();
-    write(&file, path, &head(2), &vacant(&key())).unwrap();
-    file.write_all_at(&2u32.to_le_bytes(), 8).unwrap();
-    let newer = read_head(&file, path).unwrap_err();
-    assert!(newer.message().contains("record format 2"), "{newer}");
-    let file = tempfile::tempfile().unwrap();
-    file.write_all_at(&[b'x'; 100], 0).unwrap();
-    assert!(read_head(&file, path).is_err());
-    let empty = tempfile::tempfile().unwrap();
-    assert_eq!(read_head(&empty, path).unwrap(), Head::default());
+    let (_directory, file) = file();
+    write(&file, &head(1), &vacant(&key())).unwrap();
+    let at = PlaceAt::of(1, 0).head as u64;
+    file.file()
+        .write_all_at(&9u32.to_le_bytes(), at + 8)
+        .unwrap();
+    let newer = read_head(&file).unwrap_err();
+    assert!(newer.message().contains("record format 9"), "{newer}");
+    for foreign in [100, 5000] {
+        let (_directory, file) = self::file();
+        assert_eq!(read_head(&file).unwrap(), Head::default(), "empty");
+        file.file().write_all_at(&vec![b'x'; foreign], 0).unwrap();
+        assert!(read_head(&file).is_err());
+    }
+}
+
+#[test]
+fn the_page_in_memory_is_the_file() {
+    use crate::key_file::KeyFile;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
+    let mut mapped = KeyFile::open(path.clone(), true).unwrap();
+    assert_eq!(
+        mapped.map(),
+        cfg!(any(target_os = "linux", target_os = "android"))
+    );
+    let file = LockFile::open(path).unwrap();
+    // Written by either, read by both; bodies that fit their place, and one that does not.
+    for sequence in 1..40u64 {
+        let body = match sequence % 5 {
+            0 => vacant(&LockKey::new("x".repeat(4000)).unwrap()),
+            _ => body_of(sequence),
+        };
+        match sequence % 3 {
+            0 => write(&file, &head(sequence), &body).unwrap(),
+            _ => mapped.write(&head(sequence), &body).unwrap(),
+        }
+        assert_eq!(mapped.door().unwrap().head, head(sequence));
+        let (read_back, written) = read(&file).unwrap().unwrap();
+        assert_eq!((read_back, written.is_some()), (head(sequence), true));
+    }
 }
 
 proptest! {
@@ -117,30 +153,33 @@ proptest! {
         writes in 1u64..6,
         kept in 0usize..1200,
     ) {
-        let path = Path::new("x");
-        let file = tempfile::tempfile().unwrap();
+        let (_directory, file) = file();
         for sequence in 1..=writes {
-            write(&file, path, &head(sequence), &body_of(sequence)).unwrap();
+            write(&file, &head(sequence), &body_of(sequence)).unwrap();
         }
         let next = writes + 1;
         let body = body_of(next);
-        let mut bytes = encode_head(&head(next), &body).to_vec();
-        bytes.extend_from_slice(&body);
-        let kept = kept.min(bytes.len());
-        file.write_all_at(&bytes[..kept], place_of(next)).unwrap();
-
-        // The rest of an earlier write may happen to complete this one.
-        let mut now = vec![0; bytes.len()];
-        let len = file.read_at(&mut now, place_of(next)).unwrap();
-        let head_is_whole = now[..HEAD_LEN] == bytes[..HEAD_LEN];
-        let read_back = read_head(&file, path).unwrap();
-        if head_is_whole {
+        let at = PlaceAt::of(next, body.len());
+        let encoded = encode_head(&head(next), &body);
+        // As one stretch, in the order of the file.
+        let mut parts = [(at.head, &encoded[..]), (at.body, &body[..])];
+        parts.sort_by_key(|(at, _)| *at);
+        let mut left = kept;
+        for (at, part) in parts {
+            let now = left.min(part.len());
+            file.file().write_all_at(&part[..now], at as u64).unwrap();
+            left -= now;
+        }
+        let mut now = [0; HEAD_LEN];
+        file.file().read_exact_at(&mut now, at.head as u64).unwrap();
+        let read_back = read_head(&file).unwrap();
+        if now == encoded {
             prop_assert_eq!(read_back, head(next), "a whole head counts: numbers never go back");
-            let (_, body) = read(&file, path).unwrap().unwrap();
-            let whole = len == bytes.len() && now == bytes;
+            let mut bytes = vec![0; body.len()];
+            let whole = file.file().read_exact_at(&mut bytes, at.body as u64).is_ok() && bytes[..] == body[..];
+            let (_, body) = read(&file).unwrap().unwrap();
             prop_assert_eq!(body.is_some(), whole, "half a record names nobody");
         } else {
-            prop_assert!(kept < HEAD_LEN);
             prop_assert_eq!(read_back, head(writes));
         }
     }
@@ -148,14 +187,14 @@ proptest! {
     /// Any damage inside a place is noticed.
     #[test]
     fn a_damaged_place_is_not_believed(at in 12usize..HEAD_LEN, flip in 1u8..=255) {
-        let path = Path::new("x");
-        let file = tempfile::tempfile().unwrap();
-        write(&file, path, &head(1), &body_of(1)).unwrap();
-        write(&file, path, &head(2), &body_of(2)).unwrap();
+        let (_directory, file) = file();
+        write(&file, &head(1), &body_of(1)).unwrap();
+        write(&file, &head(2), &body_of(2)).unwrap();
+        let at = (PlaceAt::of(2, 0).head + at) as u64;
         let mut byte = [0];
-        file.read_exact_at(&mut byte, at as u64).unwrap();
-        file.write_all_at(&[byte[0] ^ flip], at as u64).unwrap();
-        prop_assert_eq!(read_head(&file, path).unwrap(), head(1));
+        file.file().read_exact_at(&mut byte, at).unwrap();
+        file.file().write_all_at(&[byte[0] ^ flip], at).unwrap();
+        prop_assert_eq!(read_head(&file).unwrap(), head(1));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::parking::ParkedThread;
 use crate::{
-    AcquireOptions, BoxFuture, Error, ErrorKind, Grant, LockGuard, Request, Result, Step, Wait,
-    fork, runtime,
+    AcquireOptions, Anchor, BoxFuture, Error, ErrorKind, Grant, LockGuard, Request, Result, Step,
+    Wait, fork, runtime,
 };
 
 /// A pending acquire. It keeps its place in the queue until it is dropped.
@@ -170,6 +170,11 @@ impl Attempt {
         }
     }
 
+    /// States what is certain about where it waits and holds.
+    pub(crate) fn anchor(&mut self, anchor: Anchor) {
+        self.request.anchor = anchor;
+    }
+
     fn shared(&self) -> &Shared {
         // Invariant: `shared` goes to the guard with the last answer, after which nobody asks.
         self.shared
@@ -203,6 +208,8 @@ impl Attempt {
 
     /// Waits on this thread, which is parked with the time limit instead of a timer.
     pub(crate) fn wait(&mut self) -> Result<Option<LockGuard>> {
+        // Whatever runs this does nothing else until there is an answer.
+        self.request.anchor = self.request.anchor.max(Anchor::Wait);
         if let Some(outcome) = self.ask() {
             return outcome;
         }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,10 +73,17 @@ impl FromStr for ProcessNonce {
 /// Every attempt has its own, so that a late renewal or release of an earlier attempt by the same
 /// object, thread or task can never touch a later one. It is a process nonce and a counter, written
 /// `nonce-counter` in hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnerToken {
     process: ProcessNonce,
     counter: u64,
+}
+
+impl Hash for OwnerToken {
+    /// The counter alone, which tells apart almost all attempts of a table.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.counter);
+    }
 }
 
 impl OwnerToken {

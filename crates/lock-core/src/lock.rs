@@ -159,7 +159,7 @@ impl Lock {
         TryAcquire(self.attempt(&self.shared.options, Some(wait), Location::caller()))
     }
 
-    fn attempt(
+    pub(crate) fn attempt(
         &self,
         options: &AcquireOptions,
         wait: Option<Wait>,

@@ -1,6 +1,7 @@
 //! Who acquires: the identity that deadlock detection reasons about.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,11 +30,18 @@ pub enum OwnerOrigin {
 /// let options = AcquireOptions::new().owner(job);
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnerId {
     process: ProcessNonce,
     origin: OwnerOrigin,
     number: u64,
+}
+
+impl Hash for OwnerId {
+    /// The number alone, which tells apart almost all owners of a table.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.number);
+    }
 }
 
 impl OwnerId {
@@ -52,13 +60,30 @@ impl OwnerId {
     /// The running tokio task, or else the running thread.
     #[must_use]
     pub fn current() -> Self {
+        Self::running_in(ProcessNonce::current())
+    }
+
+    /// The same, for a caller that knows the process already.
+    pub(crate) fn running_in(process: ProcessNonce) -> Self {
         let (origin, number) = match tokio::task::try_id() {
-            // A task id has no numeric form but its text.
-            Some(id) => (OwnerOrigin::Task, id.to_string().parse().unwrap_or(0)),
+            Some(id) => (OwnerOrigin::Task, task_number(id)),
             None => (OwnerOrigin::Thread, thread_number()),
         };
         Self {
-            process: ProcessNonce::current(),
+            process,
+            origin,
+            number,
+        }
+    }
+
+    /// What tells apart the owners of one process.
+    pub(crate) fn parts(self) -> (OwnerOrigin, u64) {
+        (self.origin, self.number)
+    }
+
+    pub(crate) fn from_parts(process: ProcessNonce, origin: OwnerOrigin, number: u64) -> Self {
+        Self {
+            process,
             origin,
             number,
         }
@@ -73,6 +98,28 @@ impl OwnerId {
     pub fn process(self) -> ProcessNonce {
         self.process
     }
+}
+
+/// The number inside a task id, which gives it out as text or to a hasher, and only the latter
+/// without an allocation.
+fn task_number(id: tokio::task::Id) -> u64 {
+    struct Number(u64);
+    impl Hasher for Number {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = self.0 << 8 | u64::from(*byte);
+            }
+        }
+        fn write_u64(&mut self, number: u64) {
+            self.0 = number;
+        }
+    }
+    let mut number = Number(0);
+    id.hash(&mut number);
+    number.finish()
 }
 
 fn thread_number() -> u64 {
@@ -119,6 +166,17 @@ impl FromStr for OwnerId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_task_is_the_one_that_its_id_shows() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let task = async { (OwnerId::current(), tokio::task::id()) };
+        let (owner, id) = runtime
+            .unwrap()
+            .block_on(async { tokio::spawn(task).await.unwrap() });
+        assert_eq!(owner.origin(), OwnerOrigin::Task);
+        assert_eq!(owner.number.to_string(), id.to_string());
+    }
 
     #[test]
     fn owners_are_distinct_and_read_back() {

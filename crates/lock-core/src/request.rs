@@ -65,6 +65,24 @@ pub struct Request {
     pub lock_delay: Option<Duration>,
     /// Where in the code the acquire stands.
     pub site: Option<&'static std::panic::Location<'static>>,
+    /// What is certain about where the acquire waits and the grant is held.
+    pub anchor: Anchor,
+}
+
+/// What is certain about where an acquire waits and its grant is held.
+///
+/// A guard can be sent to another thread, and of a pending acquire nobody knows who waits for it.
+/// So who runs when a lock is acquired is no proof of who has to run for its release; except where
+/// the code leaves no choice. Each one contains those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Anchor {
+    /// Nothing.
+    #[default]
+    None,
+    /// The thread that acquires parks until it has an answer.
+    Wait,
+    /// The thread that acquires also releases, and in between the guard cannot leave it.
+    Hold,
 }
 
 impl Request {
@@ -82,6 +100,7 @@ impl Request {
             record: None,
             lock_delay: None,
             site: None,
+            anchor: Anchor::None,
         }
     }
 }

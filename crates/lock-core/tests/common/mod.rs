@@ -17,13 +17,14 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use lock_core::{
     Capabilities, Change, Error, ErrorKind, Fence, FencingNumber, Grant, Handoff, InspectPage,
-    InspectQuery, KeyQueue, LeaseKind, LockBackend, LockKey, LossReason, Mode, OwnerToken, Party,
-    Refusal, Released, Renewal, Renewed, Request, Result, Scope, Slot, Step, Validity, Wait,
+    InspectQuery, KeyQueue, LeaseKind, LockBackend, LockKey, LossReason, Mode, OwnerId, OwnerToken,
+    Party, Refusal, Released, Renewal, Renewed, Request, Result, Scope, Slot, Step, Validity, Wait,
 };
 
 /// What a holder or waiter is told.
 #[derive(Clone, Debug)]
 struct Told {
+    owner: Option<OwnerId>,
     grant: Grant,
     answer: Arc<Handoff<Grant>>,
 }
@@ -75,6 +76,18 @@ impl Memory {
         keys.get(key).map_or(0, |queue| queue.waiters().count())
     }
 
+    /// Who holds a key and who waits for it, the next one first.
+    pub(crate) fn parties(&self, key: &LockKey) -> [Vec<(OwnerId, Mode)>; 2] {
+        let keys = self.0.keys.lock().unwrap();
+        let owner = |party: &Party<Told>| (party.data.owner.unwrap(), party.mode);
+        keys.get(key).map_or_else(Default::default, |queue| {
+            [
+                queue.holders().map(owner).collect(),
+                queue.waiters().map(owner).collect(),
+            ]
+        })
+    }
+
     fn told(&self, request: &Request) -> Told {
         let base = self.0.bases.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         let fence = match request.mode {
@@ -83,6 +96,7 @@ impl Memory {
             Mode::Permit(_) => Fence::Permit(Slot(0)),
         };
         Told {
+            owner: request.owner,
             grant: Grant {
                 attempt: request.attempt,
                 fence,
@@ -180,10 +194,19 @@ impl LockBackend for Memory {
             let altered = line.downgrade(grant.attempt, |party| {
                 wakers.extend(party.data.answer.give(party.data.grant.clone()));
             });
-            assert_eq!(altered, Ok(Some(())));
             drop(keys);
+            if altered.is_err() {
+                let refused = Error::new(ErrorKind::ModeConflict, "");
+                return Step::Ready(Err(refused));
+            }
+            assert_eq!(altered, Ok(Some(())));
             wakers.into_iter().for_each(Waker::wake);
             grant.fence = Fence::Shared(None);
+        }
+        if let Change::Transfer(owner) = change {
+            let mut keys = self.0.keys.lock().unwrap();
+            let holder = keys.get_mut(key).unwrap().holder_mut(grant.attempt);
+            holder.unwrap().data.owner = Some(owner);
         }
         Step::Ready(Ok(grant))
     }

@@ -28,7 +28,7 @@ impl World {
     }
 
     pub(crate) fn lock(&self, name: &str) -> Lock {
-        Lock::new(Arc::clone(&self.backend) as _, key(name))
+        Lock::new(self.backend.of_key(&key(name)), key(name))
     }
 
     #[track_caller]

@@ -1,12 +1,15 @@
-//! The graph that wrappers share: one mutex, and what must happen under it at once.
+//! The graph that wrappers share: what must happen at once, under its one mutex.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::place::{Holder, Place};
+use super::places::Places;
 use super::reduction::{self, Trust};
-use super::state::{Holder, Place, State, Wait};
+use super::state::State;
+use super::waiting::warn;
 use crate::fork::ForkLocal;
-use crate::{DeadlockEdge, Mode, OwnerId, OwnerToken};
+use crate::{Anchor, DeadlockEdge, Error, Grant, LockKey, OwnerId, OwnerToken, Request};
 
 /// Who holds and who waits, over every backend whose [`Deadlock`](super::Deadlock) wrapper shares
 /// it. Clones are the same graph. A forked child starts with an empty one.
@@ -24,7 +27,14 @@ use crate::{DeadlockEdge, Mode, OwnerId, OwnerToken};
 /// ```
 #[derive(Clone, Default)]
 pub struct WaitGraph {
-    state: Arc<ForkLocal<Mutex<State>>>,
+    per_process: Arc<ForkLocal<Known>>,
+}
+
+/// What one process knows.
+#[derive(Debug, Default)]
+struct Known {
+    places: Places,
+    state: Mutex<State>,
 }
 
 /// What a wait would lead to.
@@ -46,86 +56,156 @@ impl WaitGraph {
 
     /// How many acquires wait now. Advisory.
     pub fn waiting(&self) -> usize {
-        self.lock().waiting()
+        self.state().waits.len()
     }
 
-    /// How many grants are held now. Advisory.
+    /// How many grants are held now. Advisory, and takes a look at every key in use.
     pub fn held(&self) -> usize {
-        self.lock().held()
+        self.places().all().iter().map(|place| place.held()).sum()
+    }
+
+    pub(super) fn place(&self, backend: u64, key: &LockKey) -> Arc<Place> {
+        self.places().obtain(backend, key)
+    }
+
+    pub(super) fn find(&self, backend: u64, key: &LockKey) -> Option<Arc<Place>> {
+        self.places().find(backend, key)
+    }
+
+    pub(super) fn forget_if_idle(&self, place: &Arc<Place>) {
+        self.places().forget_if_idle(place);
     }
 
     /// Enters a wait, unless it closes a cycle. Entering and looking are one step, so that of
     /// several waits that close a cycle together the last one to come sees all others.
-    pub(super) fn wait(&self, wait: Wait) -> Verdict {
-        let owner = wait.owner;
-        let attempt = wait.attempt;
-        let mut state = self.lock();
-        if !state.enter(wait) {
+    pub(super) fn wait(&self, place: &Arc<Place>, owner: OwnerId, request: &Request) -> Verdict {
+        let mut state = self.state();
+        let Some(wait) = state.enter(place, owner, request) else {
+            return Verdict::Wait;
+        };
+        if !state.may_close_a_cycle(wait) {
             return Verdict::Wait;
         }
-        if !state.is_waited_for(owner) {
-            return Verdict::Wait;
+        let verdict = judge(&mut state, owner, request.attempt);
+        if let Verdict::Deadlock(_) = verdict {
+            let withdrawn = state.withdraw(request.attempt);
+            drop(state);
+            drop(withdrawn);
         }
-        if let Some(cycle) = reduction::deadlock(&state, owner, attempt, Trust::Explicit) {
-            state.withdraw(attempt);
-            return Verdict::Deadlock(cycle);
-        }
-        if !state.has_inferred_waits() {
-            return Verdict::Wait;
-        }
-        match reduction::deadlock(&state, owner, attempt, Trust::All) {
-            Some(cycle) if state.is_news(&cycle) => Verdict::Suspect(cycle),
-            _ => Verdict::Wait,
-        }
+        verdict
     }
 
     /// The backend has queued the attempt: later waiters stand behind it.
     pub(super) fn queued(&self, attempt: OwnerToken) {
-        self.lock().queued(attempt);
+        self.state().queued(attempt);
     }
 
     /// The wait is over without a grant.
     pub(super) fn withdraw(&self, attempt: OwnerToken) {
-        self.lock().withdraw(attempt);
+        let withdrawn = self.state().withdraw(attempt);
+        drop(withdrawn);
     }
 
-    /// A grant came back, with or without a wait.
-    pub(super) fn hold(&self, place: Place, holder: Holder) {
-        let replaced = {
-            let mut state = self.lock();
-            state.withdraw(holder.attempt);
-            state.hold(place, holder)
-        };
-        // Outside the lock: the last handle on a loss signal drops callbacks of users.
-        drop(replaced);
+    /// The wait has led to a grant. In this order, so that nobody is seen to wait for itself.
+    pub(super) fn granted(&self, place: &Place, holder: &Holder, grant: &Grant) {
+        self.withdraw(holder.attempt);
+        place.hold(holder, grant);
     }
 
     /// The attempt is over, in whatever state it was.
     pub(super) fn leave(&self, place: &Place, attempt: OwnerToken) {
-        let gone = {
-            let mut state = self.lock();
-            let gone = state.leave(place, attempt);
-            if gone.is_none() {
-                state.withdraw(attempt);
+        if !place.leave(attempt) && place.queue().is_some() {
+            self.withdraw(attempt);
+        }
+    }
+
+    /// What is held belongs to `owner` from now on; returns the holder as it was before, if there
+    /// is one. Refused, with nothing changed, if that closes a cycle.
+    pub(super) fn give(
+        &self,
+        place: &Place,
+        attempt: OwnerToken,
+        owner: OwnerId,
+    ) -> Result<Option<Holder>, Error> {
+        self.try_out(owner, |undo| {
+            if let Some(before) = undo {
+                place.change(attempt, |holder| *holder = before);
+                return None;
             }
-            gone
+            place.change(attempt, |holder| {
+                holder.owner = owner;
+                holder.anchor = Anchor::None;
+            })
+        })
+    }
+
+    /// What was held by nobody here is held from now on. Refused, with nothing changed, if that
+    /// closes a cycle.
+    pub(super) fn take(&self, place: &Place, taken: Holder) -> Result<(), Error> {
+        let outcome = self.try_out(taken.owner, |undo| {
+            if undo.is_some() {
+                place.leave(taken.attempt);
+                return None;
+            }
+            place.list(taken, None);
+            Some(taken)
+        });
+        outcome.map(drop)
+    }
+
+    /// Makes a change in favour of an owner that may be waiting, and undoes it if the owner could
+    /// not go on then.
+    fn try_out(
+        &self,
+        owner: OwnerId,
+        change: impl Fn(Option<Holder>) -> Option<Holder>,
+    ) -> Result<Option<Holder>, Error> {
+        let mut state = self.state();
+        let Some(before) = change(None) else {
+            return Ok(None);
         };
-        drop(gone);
+        let waits: Vec<OwnerToken> = state.waits_of(owner).map(|wait| wait.attempt).collect();
+        let mut suspects = Vec::new();
+        for attempt in waits {
+            match judge(&mut state, owner, attempt) {
+                Verdict::Wait => {}
+                Verdict::Suspect(cycle) => suspects.push(cycle),
+                Verdict::Deadlock(cycle) => {
+                    change(Some(before));
+                    return Err(Error::deadlock(cycle));
+                }
+            }
+        }
+        drop(state);
+        suspects.iter().for_each(|cycle| warn(cycle));
+        Ok(Some(before))
     }
 
-    pub(super) fn change_mode(&self, place: &Place, attempt: OwnerToken, mode: Mode) {
-        self.lock().change_mode(place, attempt, mode);
+    fn known(&self) -> &Known {
+        self.per_process.get_or_init(Known::default)
     }
 
-    pub(super) fn change_owner(&self, place: &Place, attempt: OwnerToken, owner: OwnerId) {
-        self.lock().change_owner(place, attempt, owner);
+    fn places(&self) -> &Places {
+        &self.known().places
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .get_or_init(Mutex::default)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        let state = &self.known().state;
+        state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a wait that was entered leads to.
+fn judge(state: &mut State, owner: OwnerId, attempt: OwnerToken) -> Verdict {
+    if let Some(cycle) = reduction::deadlock(state, owner, attempt, Trust::Proof) {
+        return Verdict::Deadlock(cycle);
+    }
+    if !state.has_inferred_waits() {
+        return Verdict::Wait;
+    }
+    match reduction::deadlock(state, owner, attempt, Trust::All) {
+        Some(cycle) if state.is_news(&cycle) => Verdict::Suspect(cycle),
+        _ => Verdict::Wait,
     }
 }
 

@@ -11,17 +11,30 @@ use std::collections::hash_map::{Entry, HashMap};
 
 use smallvec::SmallVec;
 
-use super::state::{Entered, Place, State, Turn};
+use super::place::Holder;
+use super::state::{QueueId, State, Turn, Wait};
 use crate::clock::Instant;
-use crate::{DeadlockEdge, Mode, OwnerId, OwnerOrigin, OwnerToken};
+use crate::{Anchor, DeadlockEdge, Mode, OwnerId, OwnerOrigin, OwnerToken};
 
-/// Which owners are taken at their word.
+/// What is believed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Explicit ones; all others are taken to go on.
-    Explicit,
-    /// Inferred ones too.
+    /// Waits and holds of explicit owners, waits that park a thread, and holds that cannot leave
+    /// their thread. All others are taken to end.
+    Proof,
+    /// What inferred owners seem to wait for and to hold, too.
     All,
+}
+
+impl Trust {
+    fn believes(self, wait: &Wait) -> bool {
+        self == Self::All || wait.is_proof()
+    }
+
+    fn believes_holder(self, holder: &Holder) -> bool {
+        let explicit = holder.owner.origin() == OwnerOrigin::Explicit;
+        self == Self::All || explicit || holder.anchor == Anchor::Hold
+    }
 }
 
 /// The cycle that a wait of `owner` closes, if it does.
@@ -36,6 +49,7 @@ pub(super) fn deadlock(
         trust,
         now: Instant::now(),
         nodes: Vec::new(),
+        free: None,
         owners: HashMap::new(),
         keys: HashMap::new(),
         unexplored: Vec::new(),
@@ -63,9 +77,11 @@ struct Reduction<'a> {
     trust: Trust,
     now: Instant,
     nodes: Vec<Node>,
+    /// The node of whoever is taken to go on.
+    free: Option<NodeId>,
     /// The node of an owner: it goes on.
     owners: HashMap<OwnerId, NodeId>,
-    keys: HashMap<&'a Place, KeyNodes>,
+    keys: HashMap<QueueId, KeyNodes>,
     unexplored: Vec<(OwnerId, NodeId)>,
 }
 
@@ -114,10 +130,10 @@ impl<'a> Reduction<'a> {
         if let Some(node) = self.owners.get(&owner) {
             return *node;
         }
-        let trusted = self.trust == Trust::All || owner.origin() == OwnerOrigin::Explicit;
-        let mut waits = self.state.waits_of(owner).peekable();
-        let goes_on =
-            !trusted || waits.peek().is_none() || waits.any(|it| it.wait.is_over(self.now));
+        let (trust, now) = (self.trust, self.now);
+        let mut waits = self.state.waits_of(owner);
+        let mut believed = waits.by_ref().filter(|it| trust.believes(it)).peekable();
+        let goes_on = believed.peek().is_none() || believed.any(|it| it.is_over(now));
         let node = self.node(u32::from(!goes_on));
         self.owners.insert(owner, node);
         if !goes_on {
@@ -126,54 +142,62 @@ impl<'a> Reduction<'a> {
         node
     }
 
+    fn free(&mut self) -> NodeId {
+        let node = self.free.unwrap_or_else(|| self.node(0));
+        self.free = Some(node);
+        node
+    }
+
     /// Builds the nodes of everything that can be reached.
     fn explore(&mut self) {
         let state = self.state;
         while let Some((owner, node)) = self.unexplored.pop() {
-            for entered in state.waits_of(owner) {
-                let granted = self.granted(entered);
+            let trust = self.trust;
+            for wait in state.waits_of(owner).filter(|it| trust.believes(it)) {
+                let granted = self.granted(wait);
                 self.link(granted, node, 1);
             }
         }
     }
 
     /// The node of a wait: nobody is in its way.
-    fn granted(&mut self, entered: &'a Entered) -> NodeId {
-        let place = &entered.wait.place;
-        if !self.keys.contains_key(place) {
-            let key = self.key(place);
-            self.keys.insert(place, key);
+    fn granted(&mut self, wait: &'a Wait) -> NodeId {
+        if !self.keys.contains_key(&wait.queue) {
+            let key = self.key(wait);
+            self.keys.insert(wait.queue, key);
         }
-        let before = self.extend_line(entered);
-        let key = &self.keys[place];
+        let before = self.extend_line(wait);
+        let key = &self.keys[&wait.queue];
         let line = before.checked_sub(1).map(|last| &key.line[last]);
-        let (holders, line) = match entered.wait.mode {
+        let (holders, line) = match wait.mode {
             Mode::Exclusive => (key.all_gone, line.map(|it| it.all_gone)),
             Mode::Shared => (key.exclusive_gone, line.map(|it| it.exclusive_gone)),
             Mode::Permit(_) => (key.exclusive_gone, line.map(|it| it.all_gone)),
+        };
+        let missing = match wait.mode {
+            Mode::Permit(wanted) => {
+                let free = wanted.of().saturating_sub(key.permits_used);
+                wanted.count().saturating_sub(free)
+            }
+            Mode::Exclusive | Mode::Shared => 0,
         };
         let granted = self.node(1 + u32::from(line.is_some()));
         self.link(holders, granted, 1);
         if let Some(line) = line {
             self.link(line, granted, 1);
         }
-        if let Mode::Permit(wanted) = entered.wait.mode {
-            let key = &self.keys[place];
-            let free = wanted.of().saturating_sub(key.permits_used);
-            let missing = wanted.count().saturating_sub(free);
-            if missing > 0 {
-                self.permits_return(place, missing, granted);
-            }
+        if missing > 0 {
+            self.permits_return(wait.queue, missing, granted);
         }
         granted
     }
 
     /// Makes `granted` also need that many permits back.
-    fn permits_return(&mut self, place: &'a Place, missing: u32, granted: NodeId) {
+    fn permits_return(&mut self, queue: QueueId, missing: u32, granted: NodeId) {
         self.nodes[granted].needed += 1;
         let returned = self.node(missing);
         self.link(returned, granted, 1);
-        let holders: Vec<_> = self.keys[place]
+        let holders: Vec<_> = self.keys[&queue]
             .holders
             .iter()
             .map(|(node, _, mode)| (*node, permits(*mode)))
@@ -183,11 +207,16 @@ impl<'a> Reduction<'a> {
         }
     }
 
-    fn key(&mut self, place: &'a Place) -> KeyNodes {
-        let state = self.state;
-        let mut holders = Vec::new();
-        for holder in state.holders(place) {
-            holders.push((self.owner(holder.owner), holder.owner, holder.mode));
+    fn key(&mut self, wait: &Wait) -> KeyNodes {
+        let mut seen = Vec::new();
+        wait.place.each_holder(|holder| seen.push(*holder));
+        let mut holders = Vec::with_capacity(seen.len());
+        for holder in seen {
+            let node = match self.trust.believes_holder(&holder) {
+                true => self.owner(holder.owner),
+                false => self.free(),
+            };
+            holders.push((node, holder.owner, holder.mode));
         }
         let (all_gone, exclusive_gone) = (self.node(0), self.node(0));
         let mut permits_used = 0_u32;
@@ -211,21 +240,24 @@ impl<'a> Reduction<'a> {
     }
 
     /// Looks at the queue up to a wait; returns how many stand before it.
-    fn extend_line(&mut self, entered: &'a Entered) -> usize {
+    fn extend_line(&mut self, wait: &'a Wait) -> usize {
         let state = self.state;
-        let place = &entered.wait.place;
-        let known = self.keys[place].line.last().map(|last| last.turn);
-        for (turn, ahead) in state.before(entered, known) {
-            let previous = self.keys[place].line.last();
+        let known = self.keys[&wait.queue].line.last().map(|last| last.turn);
+        for (turn, ahead) in state.before(wait, known) {
+            let previous = self.keys[&wait.queue].line.last();
             let previous = previous.map(|it| (it.all_gone, it.exclusive_gone));
-            let node = self.owner(ahead.owner);
+            // A wait that nobody vouches for may be given up, or be granted to somebody else.
+            let node = match self.trust.believes(ahead) {
+                true => self.owner(ahead.owner),
+                false => self.free(),
+            };
             let all_gone = self.both(previous.map(|it| it.0), node);
             let exclusive_gone = if ahead.mode == Mode::Exclusive {
                 self.both(previous.map(|it| it.1), node)
             } else {
                 previous.map_or_else(|| self.node(0), |it| it.1)
             };
-            if let Some(key) = self.keys.get_mut(place) {
+            if let Some(key) = self.keys.get_mut(&wait.queue) {
                 key.line.push(InLine {
                     turn,
                     owner: ahead.owner,
@@ -236,8 +268,8 @@ impl<'a> Reduction<'a> {
                 });
             }
         }
-        let line = &self.keys[place].line;
-        line.partition_point(|it| it.turn < entered.bound)
+        let line = &self.keys[&wait.queue].line;
+        line.partition_point(|it| it.turn < wait.bound)
     }
 
     fn both(&mut self, first: Option<NodeId>, second: NodeId) -> NodeId {
@@ -277,15 +309,17 @@ impl<'a> Reduction<'a> {
             .map(|wait| (start, wait))
             .into_iter()
             .collect();
-        while let Some((node, entered)) = agenda.pop_front() {
-            let by = entered.wait.attempt;
-            for (next, owner) in self.in_the_way(entered) {
+        while let Some((node, wait)) = agenda.pop_front() {
+            let by = wait.attempt;
+            for (next, owner) in self.in_the_way(wait) {
                 if next == start {
                     return Some(self.edges(start, (node, by), &reached));
                 }
                 if let Entry::Vacant(unreached) = reached.entry(next) {
                     unreached.insert((node, by));
-                    agenda.extend(state.waits_of(owner).map(|wait| (next, wait)));
+                    let waits = state.waits_of(owner);
+                    let believed = waits.filter(|it| self.trust.believes(it));
+                    agenda.extend(believed.map(|wait| (next, wait)));
                 }
             }
         }
@@ -304,20 +338,20 @@ impl<'a> Reduction<'a> {
         });
         let mut edges: Vec<_> = steps
             .filter_map(|(_, attempt)| self.state.wait(attempt))
-            .map(|entered| entered.wait.edge())
+            .map(Wait::edge)
             .collect();
         edges.reverse();
         edges
     }
 
     /// Who is left and in the way of a wait, without those that an earlier call has named.
-    fn in_the_way(&mut self, entered: &Entered) -> Vec<(NodeId, OwnerId)> {
-        let shared = entered.wait.mode == Mode::Shared;
+    fn in_the_way(&mut self, wait: &Wait) -> Vec<(NodeId, OwnerId)> {
+        let shared = wait.mode == Mode::Shared;
         let blocks = |mode: Mode| !shared || mode == Mode::Exclusive;
-        let Some(key) = self.keys.get_mut(&entered.wait.place) else {
+        let Some(key) = self.keys.get_mut(&wait.queue) else {
             return Vec::new();
         };
-        let before = key.line.partition_point(|it| it.turn < entered.bound);
+        let before = key.line.partition_point(|it| it.turn < wait.bound);
         let followed = &mut key.followed[usize::from(shared)];
         let holders = match followed {
             None => &key.holders[..],

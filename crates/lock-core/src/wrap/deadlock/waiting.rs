@@ -2,17 +2,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::graph::{Verdict, WaitGraph};
-use super::state::{Holder, Place, Wait};
-use crate::{BoxFuture, DeadlockEdge, Error, Grant, OwnerId, Request, Result};
+use super::place::{Holder, Place};
+use crate::{BoxFuture, DeadlockEdge, Error, Grant, Request, Result, Wait};
 
 /// Looks before it first polls the backend's future; keeps the graph informed until it is dropped.
 pub(super) struct WatchedWait {
     graph: WaitGraph,
-    place: Place,
-    owner: OwnerId,
+    place: Arc<Place>,
+    holder: Holder,
     request: Request,
     backend: &'static str,
     /// `None` once it has answered, or was refused unpolled.
@@ -31,8 +32,7 @@ enum Stage {
 impl WatchedWait {
     pub(super) fn new(
         graph: WaitGraph,
-        place: Place,
-        owner: OwnerId,
+        place: Arc<Place>,
         request: Request,
         backend: &'static str,
         future: BoxFuture<Result<Option<Grant>>>,
@@ -40,7 +40,7 @@ impl WatchedWait {
         Self {
             graph,
             place,
-            owner,
+            holder: Holder::of(&request),
             request,
             backend,
             future: Some(future),
@@ -51,12 +51,14 @@ impl WatchedWait {
     fn enter(&mut self) -> Result<()> {
         self.stage = Stage::Entered;
         // One attempt without waiting: the future is only a round trip.
-        if self.request.wait == crate::Wait::Now {
+        if self.request.wait == Wait::Now {
             self.stage = Stage::Queued;
             return Ok(());
         }
-        let wait = Wait::new(self.place.clone(), self.owner, &self.request);
-        match self.graph.wait(wait) {
+        match self
+            .graph
+            .wait(&self.place, self.holder.owner, &self.request)
+        {
             Verdict::Wait => Ok(()),
             Verdict::Suspect(cycle) => {
                 warn(&cycle);
@@ -75,10 +77,7 @@ impl WatchedWait {
     fn settle(&mut self, outcome: Result<Option<Grant>>) -> Result<Option<Grant>> {
         self.future = None;
         match &outcome {
-            Ok(Some(grant)) => {
-                let holder = Holder::new(self.owner, self.request.mode, grant);
-                self.graph.hold(self.place.clone(), holder);
-            }
+            Ok(Some(grant)) => self.graph.granted(&self.place, &self.holder, grant),
             Ok(None) | Err(_) => self.graph.withdraw(self.request.attempt),
         }
         self.stage = Stage::Over;
@@ -86,7 +85,7 @@ impl WatchedWait {
     }
 }
 
-fn warn(cycle: &[DeadlockEdge]) {
+pub(super) fn warn(cycle: &[DeadlockEdge]) {
     let error = Error::deadlock(cycle.to_vec());
     tracing::warn!(
         cycle = error.message(),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lock_core::{Capabilities, Error, ErrorKind, LockBackend, Result};
+use lock_core::wrap::{Deadlock, WaitGraph};
+use lock_core::{Capabilities, Error, ErrorKind, LockBackend, LockKey, Result};
 use once_cell::race::OnceBox;
 
 use crate::config::Config;
@@ -19,6 +20,8 @@ pub(crate) struct Backends {
     slots: BTreeMap<Arc<str>, Slot>,
     default: Arc<str>,
     routes: Vec<(Route, Arc<str>)>,
+    /// Of all backends together, if deadlocks are detected.
+    graph: Option<WaitGraph>,
 }
 
 /// A backend, built or not.
@@ -36,6 +39,8 @@ pub(crate) struct Built {
     pub(crate) capabilities: Capabilities,
     /// Whether a shutdown of the manager closes it.
     pub(crate) owned: bool,
+    /// Around it, if deadlocks are detected.
+    detection: Option<Arc<Deadlock>>,
 }
 
 impl Built {
@@ -45,6 +50,25 @@ impl Built {
             backend,
             capabilities,
             owned,
+            detection: None,
+        }
+    }
+
+    /// The same with deadlock detection around it.
+    fn watched(mut self, graph: Option<&WaitGraph>) -> Self {
+        if let Some(graph) = graph {
+            let detection = Arc::new(Deadlock::sharing(self.backend, graph.clone()));
+            self.backend = Arc::clone(&detection) as _;
+            self.detection = Some(detection);
+        }
+        self
+    }
+
+    /// The backend for the users of one key.
+    pub(crate) fn of_key(&self, key: &LockKey) -> Arc<dyn LockBackend> {
+        match &self.detection {
+            Some(detection) => detection.of_key(key),
+            None => Arc::clone(&self.backend),
         }
     }
 }
@@ -56,13 +80,15 @@ impl Backends {
         plugged: BTreeMap<String, Arc<dyn LockBackend>>,
     ) -> Result<Self> {
         config.check()?;
-        let slots = slots(plugged);
+        let graph = config.deadlock.detect.then(WaitGraph::new);
+        let slots = slots(plugged, graph.as_ref());
         let deployment = config.deployment();
         let mut backends = Self {
             deployment,
             slots,
             default: "".into(),
             routes: Vec::new(),
+            graph,
             config,
         };
         backends.default = backends.choose()?;
@@ -109,14 +135,14 @@ impl Backends {
         if let Some(kind) = slot.kind {
             kind.require(place)?;
         }
-        slot.built(&self.config)?;
+        slot.built(&self.config, self.graph.as_ref())?;
         Ok(Arc::clone(name))
     }
 
     /// A backend by a name that was checked, or one that is only looked at.
     pub(crate) fn get(&self, name: &str) -> Result<&Built> {
         match self.slots.get(name) {
-            Some(slot) => slot.built(&self.config),
+            Some(slot) => slot.built(&self.config, self.graph.as_ref()),
             None => {
                 let place = "the backend asked for";
                 Err(kind::unknown_backend(place, name, &self.plugged()))
@@ -170,11 +196,11 @@ impl Slot {
     }
 
     /// The backend, built on first need. Racing threads may build it twice; one is dropped.
-    fn built(&self, config: &Config) -> Result<&Built> {
+    fn built(&self, config: &Config, graph: Option<&WaitGraph>) -> Result<&Built> {
         self.built.get_or_try_init(|| {
             let kind = self.kind.map(|kind| build(kind, config));
             kind.unwrap_or_else(|| unreachable!("what was plugged in is built"))
-                .map(Box::new)
+                .map(|built| Box::new(built.watched(graph)))
         })
     }
 }
@@ -210,7 +236,10 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
 }
 
 /// A slot for every name. What is plugged in under the name of a built-in backend replaces it.
-fn slots(plugged: BTreeMap<String, Arc<dyn LockBackend>>) -> BTreeMap<Arc<str>, Slot> {
+fn slots(
+    plugged: BTreeMap<String, Arc<dyn LockBackend>>,
+    graph: Option<&WaitGraph>,
+) -> BTreeMap<Arc<str>, Slot> {
     let built_in = BackendKind::ALL.into_iter().map(|kind| {
         let slot = Slot {
             kind: Some(kind),
@@ -219,9 +248,10 @@ fn slots(plugged: BTreeMap<String, Arc<dyn LockBackend>>) -> BTreeMap<Arc<str>, 
         (Arc::from(kind.name()), slot)
     });
     let plugged = plugged.into_iter().map(|(name, backend)| {
+        let built = Built::new(backend, true).watched(graph);
         let slot = Slot {
             kind: None,
-            built: OnceBox::with_value(Box::new(Built::new(backend, true))),
+            built: OnceBox::with_value(Box::new(built)),
         };
         (Arc::from(name), slot)
     });

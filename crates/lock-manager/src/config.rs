@@ -1,5 +1,6 @@
 //! The settings of a deployment. This module and its parts alone know the configuration library.
 
+mod deadlock;
 mod duration;
 mod explain;
 mod loader;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(all(unix, feature = "file"))]
 pub use lock_file::{FileConfig, NetworkFilesystem};
 
+pub use deadlock::DeadlockConfig;
 pub use loader::ConfigLoader;
 pub use section::{ThreadingConfig, UnavailableSection};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub fencing_epoch: u32,
     /// The options of acquires that bring none of their own.
     pub acquire: AcquireDefaults,
+    /// Deadlock detection. Default: off.
+    pub deadlock: DeadlockConfig,
     /// Another backend for some keys; the first rule that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,

@@ -16,7 +16,9 @@ mod routes;
 mod shutdown;
 mod tracked;
 
-pub use config::{AcquireDefaults, Config, ConfigLoader, ThreadingConfig, UnavailableSection};
+pub use config::{
+    AcquireDefaults, Config, ConfigLoader, DeadlockConfig, ThreadingConfig, UnavailableSection,
+};
 #[cfg(all(unix, feature = "file"))]
 pub use config::{FileConfig, NetworkFilesystem};
 pub use deployment::{Need, Pool};

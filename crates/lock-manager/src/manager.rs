@@ -346,7 +346,7 @@ impl LockManager {
     fn obtain(&self, key: &LockKey, backend: &Arc<str>, register: bool) -> Result<Arc<Tracked>> {
         let built = self.shared.backends.get(backend)?;
         let make = || {
-            let inner = Arc::clone(&built.backend);
+            let inner = built.of_key(key);
             Tracked::new(key.clone(), inner, Arc::clone(backend), self.home())
         };
         self.registry()

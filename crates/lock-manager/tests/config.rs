@@ -29,7 +29,7 @@ fn message(outcome: Result<Config>) -> String {
 #[test]
 fn a_bad_setting_is_told_with_file_key_reason_and_what_to_write() {
     let every_setting = "pool, worker_processes, hosts, backend, namespace, fencing_epoch, acquire, \
-                         routes, threading, file, sqlite, redis, etcd";
+                         deadlock, routes, threading, file, sqlite, redis, etcd";
     let unknown = format!(
         "in locks.toml, `backedn`: there is no setting `backedn` (did you mean `backend`?); the \
          settings here are {every_setting}"

@@ -12,7 +12,7 @@ pub(super) const REPORT_VARIABLE: &str = "LOCKTEST_REPORT";
 
 /// The fewest cases that must run for each backend, so that a suite that shrinks by accident
 /// (a capability no longer declared, a module no longer listed) fails. Raise it as the suite grows.
-const MINIMUM_CASES: &[(&str, usize)] = &[("file", 20), ("threading", 20)];
+const MINIMUM_CASES: &[(&str, usize)] = &[("etcd", 120), ("file", 20), ("threading", 20)];
 
 /// One suite's report.
 #[derive(Debug, Deserialize)]

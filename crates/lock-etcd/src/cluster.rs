@@ -1,0 +1,398 @@
+//! The way to the servers: one connection at a time, to one that answers.
+
+mod endpoint;
+mod revisions;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lock_core::clock::Instant;
+use lock_core::{ErrorKind, Result};
+use tokio::sync::watch;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{IntoRequest, Request, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::config::EtcdConfig;
+use crate::error::{Failure, Reason, error};
+use crate::layout;
+use crate::wire::{
+    Answered, AuthenticateRequest, AuthenticateResponse, Compare, KeepAliveRequest,
+    KeepAliveResponse, Operation, RangeRequest, RangeResponse, Span, StatusRequest, StatusResponse,
+    TxnRequest, TxnResponse, WatchRequest, WatchResponse,
+};
+use endpoint::Endpoint;
+pub(crate) use revisions::Revisions;
+
+/// Larger than any answer that the servers give with their usual settings.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// One cluster. Requests go to one server until it fails, then to the next.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) config: EtcdConfig,
+    endpoints: Vec<Endpoint>,
+    /// Which server is in use.
+    current: AtomicUsize,
+    token: Mutex<Option<MetadataValue<Ascii>>>,
+    pub(crate) revisions: Revisions,
+    /// Counts servers that were given up, so that streams to them are opened elsewhere.
+    given_up: watch::Sender<u64>,
+}
+
+/// A connection to one of the servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    at: usize,
+    channel: Channel,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: &EtcdConfig) -> Result<Self> {
+        config.check()?;
+        let endpoints: Result<Vec<_>> = config
+            .endpoints
+            .iter()
+            .map(|address| Endpoint::new(address, config))
+            .collect();
+        let mut start = [0; 8];
+        // Without randomness everybody starts at the first one, which is no harm.
+        let _ = getrandom::fill(&mut start);
+        let endpoints = endpoints?;
+        let start = usize::from_ne_bytes(start) % endpoints.len();
+        Ok(Self {
+            config: config.clone(),
+            current: AtomicUsize::new(start),
+            endpoints,
+            token: Mutex::new(None),
+            revisions: Revisions::default(),
+            given_up: watch::Sender::new(0),
+        })
+    }
+
+    /// Changes whenever a server is given up.
+    pub(crate) fn given_up(&self) -> watch::Receiver<u64> {
+        self.given_up.subscribe()
+    }
+
+    /// A linearizable read.
+    pub(crate) async fn range(&self, span: &Span) -> Result<RangeResponse, Failure> {
+        self.read("/etcdserverpb.KV/Range", span.request()).await
+    }
+
+    /// The same, a page of at most `limit` keys.
+    pub(crate) async fn page(&self, span: &Span, limit: i64) -> Result<RangeResponse, Failure> {
+        let request = RangeRequest {
+            limit,
+            ..span.request()
+        };
+        self.read("/etcdserverpb.KV/Range", request).await
+    }
+
+    async fn read<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: prost::Message + Answered + Default + 'static,
+    {
+        let seen = self.revisions.highest();
+        let answer: A = self.call(path, request).await?;
+        // A linearizable read that is older than what was seen before comes from a server with a
+        // known fault, or from another store.
+        if answer.revision() < seen && !self.is_another_store().await? {
+            return Err(Failure::unanswered("a server answered with old data"));
+        }
+        self.revisions.saw(answer.revision());
+        Ok(answer)
+    }
+
+    /// Whether the store's revision went back, as only a write can tell for sure.
+    async fn is_another_store(&self) -> Result<bool, Failure> {
+        if !self.revisions.went_back() {
+            // Deletes a key that is there and not there: it goes through consensus and does nothing.
+            let key = layout::gate(&self.config.prefix, 0);
+            let mut nothing = TxnRequest::default();
+            nothing.compare.push(Compare::present(key.clone()));
+            nothing.compare.push(Compare::absent(key.clone()));
+            nothing.success.push(Operation::delete(key));
+            let told = self.txn(nothing).await;
+            if !self.revisions.went_back() {
+                told?;
+            }
+        }
+        Ok(self.revisions.went_back())
+    }
+
+    pub(crate) async fn txn(&self, txn: TxnRequest) -> Result<TxnResponse, Failure> {
+        self.write("/etcdserverpb.KV/Txn", txn).await
+    }
+
+    /// A request that goes through consensus, so that its answer is never older than an earlier one.
+    pub(crate) async fn write<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: prost::Message + Answered + Default + 'static,
+    {
+        self.revisions.check()?;
+        let seen = self.revisions.highest();
+        let answer: A = self.call(path, request).await?;
+        self.revisions.wrote(seen, answer.revision())?;
+        Ok(answer)
+    }
+
+    pub(crate) async fn status(&self) -> Result<StatusResponse, Failure> {
+        self.call("/etcdserverpb.Maintenance/Status", StatusRequest {})
+            .await
+    }
+
+    /// Renews a lease once.
+    pub(crate) async fn keep_alive(
+        &self,
+        lease: i64,
+        limit: Duration,
+    ) -> Result<KeepAliveResponse, Failure> {
+        let route = self.route().await?;
+        let request = KeepAliveRequest { id: lease };
+        let exchange = async {
+            let stream = OneThenOpen(Some(request));
+            let path = "/etcdserverpb.Lease/LeaseKeepAlive";
+            let mut answers: Streaming<KeepAliveResponse> =
+                self.open_stream(&route, path, stream).await?;
+            let answer = answers.message().await;
+            answer
+                .map_err(|status| self.failed(&route, &status))?
+                .ok_or_else(|| Failure::unanswered("the server ended the renewal"))
+        };
+        match tokio::time::timeout(limit, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.silent(&route)),
+        }
+    }
+
+    /// Opens a stream of watch events.
+    pub(crate) async fn watch(
+        &self,
+        route: &Route,
+        orders: tokio::sync::mpsc::UnboundedReceiver<WatchRequest>,
+    ) -> Result<Streaming<WatchResponse>, Failure> {
+        self.open_stream(route, "/etcdserverpb.Watch/Watch", Orders(orders))
+            .await
+    }
+
+    async fn open_stream<Q, A>(
+        &self,
+        route: &Route,
+        path: &'static str,
+        stream: impl tokio_stream::Stream<Item = Q> + Send + 'static,
+    ) -> Result<Streaming<A>, Failure>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut grpc = self.grpc(route);
+        let ready = grpc.ready().await;
+        ready.map_err(|error| self.failed(route, &tonic::Status::from_error(error.into())))?;
+        let mut request = Request::new(stream);
+        self.sign(request.metadata_mut()).await?;
+        let codec = ProstCodec::<Q, A>::default();
+        let answers = grpc
+            .streaming(request, PathAndQuery::from_static(path), codec)
+            .await;
+        answers
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.failed(route, &status))
+    }
+
+    /// A request whose answer says nothing of the store.
+    pub(crate) async fn ask<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        self.call(path, request).await
+    }
+
+    async fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut tries = self.endpoints.len() + 1;
+        loop {
+            let failure = match self.call_once(path, request.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            // Only what was surely not carried out is sent again.
+            let elsewhere = matches!(failure.reason, Reason::Endpoint | Reason::Token);
+            if failure.in_doubt || !elsewhere || tries == 0 {
+                return Err(failure);
+            }
+            tries -= 1;
+        }
+    }
+
+    async fn call_once<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let route = self.route().await?;
+        let mut request = request.into_request();
+        self.sign(request.metadata_mut()).await?;
+        let mut grpc = self.grpc(&route);
+        let limit = self.config.request_timeout;
+        match tokio::time::timeout(limit, grpc.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.give_up(&route);
+                return Err(Failure::unsent(error.to_string()));
+            }
+            Err(_) => {
+                self.give_up(&route);
+                return Err(Failure::unsent("the connection is stuck"));
+            }
+        }
+        let codec = ProstCodec::<Q, A>::default();
+        let answer = grpc.unary(request, PathAndQuery::from_static(path), codec);
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(self.failed(&route, &status)),
+            Err(_) => Err(self.silent(&route)),
+        }
+    }
+
+    fn grpc(&self, route: &Route) -> Grpc<Channel> {
+        Grpc::new(route.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// What every request carries: that it wants a server with a leader, and who we are.
+    async fn sign(&self, metadata: &mut MetadataMap) -> Result<(), Failure> {
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+        let (Some(user), Some(password)) = (&self.config.user, &self.config.password) else {
+            return Ok(());
+        };
+        if let Some(token) = self.kept_token().clone() {
+            metadata.insert("token", token);
+            return Ok(());
+        }
+        let request = AuthenticateRequest {
+            name: user.clone(),
+            password: password.reveal().to_owned(),
+        };
+        let route = self.route().await?;
+        let mut grpc = self.grpc(&route);
+        let exchange = async {
+            let ready = grpc.ready().await;
+            ready.map_err(|error| Failure::unsent(error.to_string()))?;
+            let path = PathAndQuery::from_static("/etcdserverpb.Auth/Authenticate");
+            let codec = ProstCodec::<AuthenticateRequest, AuthenticateResponse>::default();
+            let answer = grpc.unary(request.into_request(), path, codec).await;
+            answer.map_err(|status| self.failed(&route, &status))
+        };
+        let answer = tokio::time::timeout(self.config.request_timeout, exchange).await;
+        let answer = answer
+            .map_err(|_| self.silent(&route))?
+            .map_err(|mut failure| {
+                // What is not known is who we are; the request itself was never sent.
+                failure.in_doubt = false;
+                failure
+            })?;
+        let token = MetadataValue::try_from(answer.into_inner().token).map_err(|_| {
+            Failure::lasting(error(ErrorKind::Backend, "the server's token is no text"))
+        })?;
+        metadata.insert("token", token.clone());
+        *self.kept_token() = Some(token);
+        Ok(())
+    }
+
+    fn kept_token(&self) -> std::sync::MutexGuard<'_, Option<MetadataValue<Ascii>>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection in use, or a new one to a server that takes it.
+    pub(crate) async fn route(&self) -> Result<Route, Failure> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut order: Vec<usize> = (0..self.endpoints.len())
+            .map(|step| (first + step) % self.endpoints.len())
+            .collect();
+        let now = Instant::now();
+        // Stable: those that failed lately come last, but they come.
+        order.sort_by_key(|at| self.endpoints[*at].is_avoided(now));
+        let mut failure = None;
+        for at in order {
+            match self.endpoints[at].channel().await {
+                Ok(channel) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(Route { at, channel });
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Failure::unsent("there is no server")))
+    }
+
+    fn failed(&self, route: &Route, status: &tonic::Status) -> Failure {
+        let failure = Failure::of(status, self.endpoints[route.at].address());
+        match failure.reason {
+            Reason::Endpoint => self.give_up(route),
+            Reason::Token => *self.kept_token() = None,
+            Reason::NoLease | Reason::Other => {}
+        }
+        failure
+    }
+
+    fn silent(&self, route: &Route) -> Failure {
+        self.give_up(route);
+        let address = self.endpoints[route.at].address();
+        let limit = self.config.request_timeout;
+        Failure::unanswered(format!("{address} did not answer within {limit:?}"))
+    }
+
+    pub(crate) fn has_given_up(&self, route: &Route) -> bool {
+        self.endpoints[route.at].is_avoided(Instant::now())
+    }
+
+    /// Turns away from a server for a while.
+    pub(crate) fn give_up(&self, route: &Route) {
+        if self.endpoints[route.at].avoid() {
+            self.given_up.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Sends one message and leaves the stream open, so that the answer comes.
+struct OneThenOpen<T>(Option<T>);
+
+impl<T: Unpin> tokio_stream::Stream for OneThenOpen<T> {
+    type Item = T;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<T>> {
+        self.0.take().map_or(std::task::Poll::Pending, |message| {
+            std::task::Poll::Ready(Some(message))
+        })
+    }
+}
+
+/// What the watch stream is to be told.
+struct Orders(tokio::sync::mpsc::UnboundedReceiver<WatchRequest>);
+
+impl tokio_stream::Stream for Orders {
+    type Item = WatchRequest;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<WatchRequest>> {
+        self.0.poll_recv(context)
+    }
+}
+
+/// Shared by everything that talks to the servers.
+pub(crate) type SharedCluster = Arc<Cluster>;

@@ -225,6 +225,14 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
             let backend = opened.map_err(|error| error.at(place))?;
             Ok(Built::new(Arc::new(backend), true))
         }
+        #[cfg(feature = "etcd")]
+        BackendKind::Etcd => {
+            let settings = config.etcd.clone().unwrap_or_default();
+            // It renews its lease itself, for waiters too.
+            let opened = lock_etcd::EtcdBackend::open(settings);
+            let backend = opened.map_err(|error| error.at(config.place("etcd")))?;
+            Ok(Built::new(Arc::new(backend), true))
+        }
         kind => {
             kind.require(&config.place("backend"))?;
             Err(Error::new(

@@ -13,6 +13,8 @@ use std::time::Duration;
 use lock_core::{AcquireOptions, Capabilities, LeaseKind, LockKey, Result};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "etcd")]
+pub use lock_etcd::{EtcdConfig, EtcdTls, Secret};
 #[cfg(all(unix, feature = "file"))]
 pub use lock_file::{FileConfig, NetworkFilesystem};
 
@@ -84,6 +86,11 @@ pub struct Config {
     sqlite: Option<UnavailableSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<UnavailableSection>,
+    /// Locks on an etcd cluster.
+    #[cfg(feature = "etcd")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdConfig>,
+    #[cfg(not(feature = "etcd"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<UnavailableSection>,
     /// Where the settings were read, for errors that turn up later.

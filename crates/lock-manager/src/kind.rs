@@ -82,7 +82,8 @@ impl BackendKind {
             Self::Threading => compiled_in(cfg!(feature = "threading")),
             Self::File if cfg!(unix) => compiled_in(cfg!(feature = "file")),
             Self::File => Availability::NotOnThisSystem,
-            Self::Sqlite | Self::Redis | Self::Etcd => Availability::NotInThisVersion,
+            Self::Etcd => compiled_in(cfg!(feature = "etcd")),
+            Self::Sqlite | Self::Redis => Availability::NotInThisVersion,
         }
     }
 

@@ -19,6 +19,8 @@ mod tracked;
 pub use config::{
     AcquireDefaults, Config, ConfigLoader, DeadlockConfig, ThreadingConfig, UnavailableSection,
 };
+#[cfg(feature = "etcd")]
+pub use config::{EtcdConfig, EtcdTls, Secret};
 #[cfg(all(unix, feature = "file"))]
 pub use config::{FileConfig, NetworkFilesystem};
 pub use deployment::{Need, Pool};

@@ -112,10 +112,15 @@ impl Failure {
                 ErrorKind::Backend,
                 format!("{endpoint} does not speak etcd's version 3 API: {text}"),
             )),
-            _ => Self::unanswered(format!(
-                "{endpoint} broke off: {:?}, {}",
-                status.code(),
-                cause(status)
+            code => Self::unanswered(format!(
+                "{endpoint} broke off: {code:?}, {}{}",
+                cause(status),
+                // A server closes the connection without a word.
+                if endpoint.starts_with("https") {
+                    "; if it never works, the server may not accept `tls.certificate`"
+                } else {
+                    ""
+                }
             )),
         }
     }

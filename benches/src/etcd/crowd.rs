@@ -1,0 +1,193 @@
+//! Many processes, each with many waiters for one key: what a hand-over costs the server.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lock_benches::{Bar, Role, Round, Session, Table};
+use lock_testkit::services::etcd::EtcdCluster;
+
+use super::{Bench, ours, started};
+
+const ROLE: &str = "waiters";
+const PROCESSES: usize = 16;
+const FEW: usize = 16;
+const MANY: usize = 1000;
+const WINDOW: Duration = Duration::from_secs(2);
+const KEY: &str = "crowd";
+/// Where the records of its holder and waiters stand.
+const LINE: &str = "locks/locks/";
+
+impl Bench {
+    pub(crate) fn crowd(&self, session: &mut Session) -> Result<()> {
+        let cluster = &self.one;
+        let measure = |round: &mut Round| {
+            for waiters in [FEW, MANY] {
+                let cost = cost_of_a_handover(cluster, PROCESSES, waiters)?;
+                round.record(format!("messages, {waiters} waiters"), cost.messages);
+                round.record(
+                    format!("handovers a second, {waiters} waiters"),
+                    cost.per_second,
+                );
+            }
+            Ok(())
+        };
+        let name = format!("messages of a handover, {PROCESSES} processes");
+        let Some(rounds) = session.section(&name, measure)? else {
+            return Ok(());
+        };
+        let name =
+            format!("messages of a handover, {MANY} / {FEW} waiters in {PROCESSES} processes");
+        let ratio = |round: &Round| {
+            let of = |waiters| round.get(&format!("messages, {waiters} waiters"));
+            of(MANY) / of(FEW)
+        };
+        session.judge(&rounds, &Bar::at_most(name, 1.1), ratio);
+
+        let mut table = Table::new(["processes", "messages of a handover", "handovers a second"]);
+        for processes in [1, 2, 4, 8, 16, 32, 64] {
+            let cost = cost_of_a_handover(cluster, processes, 64)?;
+            table
+                .row([processes as f64, cost.messages, cost.per_second].map(|f| format!("{f:.1}")));
+        }
+        println!("\n64 waiters in all\n{table}");
+        Ok(())
+    }
+}
+
+struct Cost {
+    messages: f64,
+    per_second: f64,
+}
+
+fn cost_of_a_handover(cluster: &EtcdCluster, processes: usize, waiters: usize) -> Result<Cost> {
+    let backend = ours::open(&cluster.endpoints())?;
+    let lock = ours::lock(&backend, KEY)?;
+    let held = lock.acquire().wait()?;
+    let mut crowd = (0..processes)
+        .map(|number| {
+            let share = waiters / processes + usize::from(number < waiters % processes);
+            Waiters::start(&cluster.endpoints(), share)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for process in &mut crowd {
+        process.wait_until_it_waits()?;
+    }
+    // Asked of the store, past the library: asking through it is work for the server.
+    while started(cluster.keys(LINE))?.len() <= waiters {
+        // sleep: the interval of a poll
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let messages = || anyhow::Ok(started(cluster.nodes()[0].metrics())?.messages());
+    let grants = |crowd: &mut [Waiters]| crowd.iter_mut().map(Waiters::grants).sum::<Result<u64>>();
+    drop(held);
+
+    let (messages_before, grants_before) = (messages()?, grants(&mut crowd)?);
+    // sleep: the window of the measurement
+    std::thread::sleep(WINDOW);
+    let (messages_after, grants_after) = (messages()?, grants(&mut crowd)?);
+    let handovers = (grants_after - grants_before) as f64;
+    Ok(Cost {
+        messages: (messages_after - messages_before) / handovers,
+        per_second: handovers / WINDOW.as_secs_f64(),
+    })
+}
+
+/// A process with waiters, seen from here. Ends in order when dropped.
+struct Waiters {
+    child: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Waiters {
+    fn start(endpoints: &[String], waiters: usize) -> Result<Self> {
+        let arguments = [endpoints.join(","), waiters.to_string()];
+        let mut child = Role::new(ROLE)
+            .command(&arguments.each_ref().map(String::as_str))?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let questions = child.stdin.take();
+        let answers = child.stdout.take().context("standard output is piped")?;
+        let answers = BufReader::new(answers);
+        Ok(Self {
+            child,
+            questions,
+            answers,
+        })
+    }
+
+    fn wait_until_it_waits(&mut self) -> Result<()> {
+        self.answer().map(drop)
+    }
+
+    fn grants(&mut self) -> Result<u64> {
+        let questions = self.questions.as_mut().context("the process has ended")?;
+        writeln!(questions)?;
+        questions.flush()?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<u64> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("a process with waiters has ended");
+        }
+        Ok(line.trim().parse()?)
+    }
+}
+
+impl Drop for Waiters {
+    fn drop(&mut self) {
+        // The end of its input tells the process to end.
+        self.questions = None;
+        // Nothing is left to do when it cannot be waited for.
+        let _ = self.child.wait();
+    }
+}
+
+/// The process: waits as often as told, and says how many grants there were whenever it is asked.
+pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
+    let (ROLE, [endpoints, waiters]) = (name, arguments) else {
+        bail!("no role `{name}` with {arguments:?}");
+    };
+    let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
+    let waiters: usize = waiters.parse()?;
+    let backend = ours::open(&endpoints)?;
+    let lock = ours::lock(&backend, KEY)?;
+    let grants = Arc::new(AtomicU64::new(0));
+    let ending = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    for _ in 0..waiters {
+        let (lock, grants) = (lock.clone(), Arc::clone(&grants));
+        let ending = Arc::clone(&ending);
+        runtime.spawn(async move {
+            while !ending.load(Ordering::Relaxed) {
+                let guard = lock.acquire().await?;
+                grants.fetch_add(1, Ordering::Relaxed);
+                guard.release().await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    let say = |figure: u64| -> Result<()> {
+        println!("{figure}");
+        Ok(std::io::stdout().flush()?)
+    };
+    say(0)?;
+    for line in std::io::stdin().lines() {
+        line?;
+        say(grants.load(Ordering::Relaxed))?;
+    }
+    ending.store(true, Ordering::Relaxed);
+    // Whoever still waits is turned away.
+    runtime.block_on(backend.close())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use lock_core::Capabilities;
+use lock_core::{Capabilities, Scope};
 
 use crate::case::Case;
 use crate::process;
@@ -17,6 +17,8 @@ use crate::{Failure, Kit, Outcome, suite};
 
 /// How long what should happen soon may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Trials that run side by side where they mostly wait.
+const WAITING_TRIALS: usize = 6;
 /// Fewer cases than this concern no backend: something is wrong with the suite.
 const AT_LEAST: usize = 40;
 /// Threads that a process starts once, when first needed: lock I/O and its callbacks.
@@ -38,8 +40,8 @@ pub fn main(kit: impl Kit) -> ExitCode {
     if let Some(spec) = process::spec_of_this_process() {
         return process::serve(&kit, &spec);
     }
-    let arguments = Arguments::from_args();
-    match run(Arc::new(kit), &arguments) {
+    let mut arguments = Arguments::from_args();
+    match run(Arc::new(kit), &mut arguments) {
         Ok(code) => code,
         Err(failure) => {
             complain(&failure);
@@ -48,9 +50,14 @@ pub fn main(kit: impl Kit) -> ExitCode {
     }
 }
 
-fn run(kit: Arc<dyn Kit>, arguments: &Arguments) -> Outcome<ExitCode> {
+fn run(kit: Arc<dyn Kit>, arguments: &mut Arguments) -> Outcome<ExitCode> {
     // Made and closed first: what a process starts once is there before the count.
     let capabilities = kit.client()?.capabilities();
+    if capabilities.scope == Scope::Network {
+        // Its trials wait for leases and servers most of their time.
+        arguments.test_threads.get_or_insert(WAITING_TRIALS);
+    }
+    let arguments = &*arguments;
     let report = Arc::new(Report::default());
     let everybody = Arc::new(RwLock::new(()));
     let trials: Vec<Trial> = suite::cases()

@@ -128,6 +128,8 @@ async fn a_set_shares_one_wait_limit(context: &Context) -> Outcome {
     let limit = Duration::from_millis(400);
     let options = AcquireOptions::new().wait_limit(limit);
     let (all, a) = (locks(context, &["a", "b"])?, context.lock("a")?);
+    // Connected before the limit runs.
+    ensure!(a.is_locked().await?, "a held lock is not reported");
     let started = Instant::now();
     let task = tokio::spawn(async move { acquire_all(&all, &options).await.map(drop) });
     context.waiters(&a, 1).await?;

@@ -49,6 +49,21 @@ impl Metadata {
             .filter_map(|package| backend_name(&package.name))
             .collect()
     }
+
+    /// The reports that conformance tests write: `redis` for the target `conformance` of
+    /// `lock-redis`, `redis-cluster` for its target `conformance_cluster`.
+    pub(crate) fn expected_reports(&self) -> Vec<String> {
+        let mut reports = Vec::new();
+        for package in &self.packages {
+            let Some(backend) = backend_name(&package.name) else {
+                continue;
+            };
+            let targets = package.targets_of("test");
+            let suites = targets.filter_map(|target| target.strip_prefix("conformance"));
+            reports.extend(suites.map(|suite| format!("{backend}{}", suite.replace('_', "-"))));
+        }
+        reports
+    }
 }
 
 impl Package {
@@ -100,6 +115,7 @@ mod tests {
             "packages": [
                 {"name": "lock-file", "features": {"default": ["x"], "x": []},
                  "targets": [{"name": "conformance", "kind": ["test"]},
+                             {"name": "conformance_twice", "kind": ["test"]},
                              {"name": "quickstart", "kind": ["example"]}]},
                 {"name": "lock-testkit", "features": {},
                  "targets": [{"name": "conformance", "kind": ["test"]}]},
@@ -111,6 +127,7 @@ mod tests {
     #[test]
     fn backends_are_the_crates_with_a_conformance_test() {
         assert_eq!(sample().tested_backends(), ["file"]);
+        assert_eq!(sample().expected_reports(), ["file", "file-twice"]);
     }
 
     #[test]

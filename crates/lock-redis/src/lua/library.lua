@@ -1,0 +1,266 @@
+-- What all scripts share. Times are microseconds of the server's clock since 2024, which numbers
+-- below 2^53 carry exactly. A lock has five keys, all in one hash slot:
+--
+--   L hash   h   the exclusive holder's party (see `parse`), after a '~' while the key stays closed
+--                after its loss
+--            e   until when it holds; for a lease from its grant on if absent
+--            f   the last fencing base, which is the time of the last exclusive grant, or more
+--            q   there may be waiters in W; until when W lives
+--            a   what arrival times in W count from
+--            r   priorities are mixed in W, or somebody was bypassed
+--            k   what shared ('s') or permit ('p<of>') parties hold or wait; n: how many parties;
+--                u: permits in use
+--            t   until when L lives; c: until when C does
+--            m   the waiter that was asked whether it lives: '<score> <until when>'
+--            i<attempt>, p<attempt>   party and slots of a shared or permit holder
+--            b<band>   how often the oldest waiter of a band was bypassed: '<count> <score>'
+--   W zset   waiters: their parties, by band (priority) and arrival
+--   S zset   shared and permit holders: attempts, by when they expire
+--   P string bitmap of the permits in use
+--   C set    attempts that were cancelled before they came
+--
+-- Invariant: whoever fits holds. Every script that makes room calls `admit` before it ends.
+local call = redis.call
+local clock = call('TIME')
+local now = (clock[1] - 1704067200) * 1000000 + clock[2]
+
+-- Milliseconds that L, and the fence in it, outlives its last use.
+local residue = 600000
+-- Milliseconds within which a waiter that was let in must renew, or the next one is.
+local offer_life = 2000
+-- One priority is this wide in scores. Lower bands go first; band 0 is for the bypassed.
+local band = 2 ^ 44
+local bypass_limit = 64
+
+-- A party is one line: attempt, mode (x, s, p), permits, of how many, priority, lease (ms), lock
+-- delay (ms), channel, owner, and the rest of the record, which no script looks into.
+local function parse(party)
+  local attempt, mode, count, of, priority, lease, delay, channel =
+    string.match(party, '^(%S+) (%S+) (%d+) (%d+) (%S+) (%d+) (%d+) (%S+) ')
+  local kind = nil
+  if mode == 's' then kind = 's' elseif mode == 'p' then kind = 'p' .. of end
+  return {
+    attempt = attempt, kind = kind, count = tonumber(count), of = tonumber(of),
+    priority = tonumber(priority), lease = tonumber(lease), delay = tonumber(delay),
+    channel = channel, line = party,
+  }
+end
+
+local function open(at)
+  local fields = call('HMGET', KEYS[at], 'h', 'e', 'f', 'q', 'k', 'n', 't', 'c', 'r', 'a', 'u')
+  local lock = {
+    L = KEYS[at], W = KEYS[at + 1], S = KEYS[at + 2], P = KEYS[at + 3], C = KEYS[at + 4],
+    e = tonumber(fields[2]), f = tonumber(fields[3]) or 0, q = tonumber(fields[4]),
+    k = fields[5], n = tonumber(fields[6]) or 0, t = tonumber(fields[7]) or 0,
+    c = tonumber(fields[8]), r = fields[9], a = tonumber(fields[10]) or 0,
+    u = tonumber(fields[11]) or 0,
+  }
+  if fields[1] then
+    lock.holder = parse(fields[1])
+    lock.h = lock.holder.attempt
+    lock.e = lock.e or lock.f + lock.holder.lease * 1000
+  end
+  return lock
+end
+
+-- Keeps L for `life` milliseconds and the residue.
+local function keep(lock, life)
+  if lock.t < now + (life + residue) * 1000 then
+    lock.t = now + (life + 2 * residue) * 1000
+    call('HSET', lock.L, 't', lock.t)
+    call('PEXPIRE', lock.L, life + 2 * residue)
+  end
+end
+
+local function bind(lock, kind)
+  lock.k, lock.n = kind, lock.n + 1
+  call('HSET', lock.L, 'k', kind, 'n', lock.n)
+end
+
+local function unbind(lock)
+  lock.n = lock.n - 1
+  if lock.n > 0 then
+    call('HSET', lock.L, 'n', lock.n)
+  else
+    lock.k, lock.n, lock.u = false, 0, 0
+    call('HDEL', lock.L, 'k', 'n', 'u')
+    call('DEL', lock.P)
+  end
+end
+
+-- Makes a party a holder for `life` milliseconds. Returns its fencing base; or the last one, for a
+-- shared holder; or its first slot. A shared or permit party is bound already.
+local function hold(lock, party, life)
+  local attempt, until_when = party.attempt, now + life * 1000
+  keep(lock, life)
+  if not party.kind then
+    lock.f = math.max(lock.f + 1, now)
+    lock.h, lock.e, lock.holder = attempt, until_when, party
+    call('HSET', lock.L, 'h', party.line, 'e', until_when, 'f', lock.f)
+    return lock.f
+  end
+  call('ZADD', lock.S, until_when, attempt)
+  call('PEXPIRE', lock.S, life + 2 * residue)
+  call('HSET', lock.L, 'i' .. attempt, party.line)
+  if party.kind == 's' then return lock.f end
+  local slots = {}
+  for place = 1, party.count do
+    slots[place] = call('BITPOS', lock.P, 0)
+    call('SETBIT', lock.P, slots[place], 1)
+  end
+  call('PEXPIRE', lock.P, life + 2 * residue)
+  lock.u = lock.u + party.count
+  call('HSET', lock.L, 'p' .. attempt, table.concat(slots, ' '), 'u', lock.u)
+  return slots[1]
+end
+
+-- Ends a shared or permit holder.
+local function drop(lock, attempt)
+  call('ZREM', lock.S, attempt)
+  local slots = call('HGET', lock.L, 'p' .. attempt)
+  if slots then
+    for slot in string.gmatch(slots, '%d+') do
+      call('SETBIT', lock.P, slot, 0)
+      lock.u = lock.u - 1
+    end
+    call('HSET', lock.L, 'u', lock.u)
+  end
+  call('HDEL', lock.L, 'i' .. attempt, 'p' .. attempt)
+  unbind(lock)
+end
+
+-- Ends the exclusive holder. `settle` writes it down, unless another one takes its place.
+local function clear(lock)
+  lock.h, lock.cleared = false, true
+end
+
+local function settle(lock)
+  if lock.cleared and not lock.h then call('HDEL', lock.L, 'h', 'e') end
+end
+
+-- Ends a holder uncleanly at a given time: at once, or with the key closed for its lock delay.
+local function lose(lock, attempt, at)
+  local exclusive = lock.h == attempt
+  local line = exclusive and lock.holder.line or call('HGET', lock.L, 'i' .. attempt)
+  local delay = line and parse(line).delay or 0
+  local closed, until_when = '~' .. attempt, at + delay * 1000
+  if string.sub(attempt, 1, 1) == '~' or until_when <= now then
+    if exclusive then clear(lock) else drop(lock, attempt) end
+    return
+  end
+  keep(lock, delay)
+  if exclusive then
+    lock.h, lock.e = closed, until_when
+    call('HSET', lock.L, 'h', '~' .. line, 'e', until_when)
+    return
+  end
+  call('ZREM', lock.S, attempt)
+  call('ZADD', lock.S, until_when, closed)
+  call('PEXPIRE', lock.S, delay + 2 * residue)
+  call('HSET', lock.L, 'i' .. closed, line)
+  local slots = call('HGET', lock.L, 'p' .. attempt)
+  if slots then call('HSET', lock.L, 'p' .. closed, slots) end
+  call('HDEL', lock.L, 'i' .. attempt, 'p' .. attempt)
+end
+
+-- Ends the holders whose time is over. Returns whether there were any.
+local function lapse(lock)
+  local lapsed = false
+  if lock.h and lock.e <= now then
+    lose(lock, lock.h, lock.e)
+    lapsed = true
+  end
+  if lock.k then
+    local over = call('ZRANGEBYSCORE', lock.S, '-inf', now, 'WITHSCORES')
+    for place = 1, #over, 2 do
+      lose(lock, over[place], tonumber(over[place + 1]))
+      lapsed = true
+    end
+  end
+  return lapsed
+end
+
+local function holders(lock)
+  if lock.h then return 1 end
+  return lock.k and call('ZCARD', lock.S) or 0
+end
+
+-- Whether a party goes with those who hold.
+local function fits(lock, party, held)
+  if held == 0 then return true end
+  if lock.h or not party.kind then return false end
+  return party.kind == 's' or party.of - lock.u >= party.count
+end
+
+-- The oldest waiter of each later band was bypassed, if it came first; often enough, and it goes
+-- to the front.
+local function count_bypass(lock, score, arrival)
+  local passed = math.floor(score / band)
+  while true do
+    local oldest = call('ZRANGEBYSCORE', lock.W, (passed + 1) * band, '+inf', 'WITHSCORES',
+      'LIMIT', 0, 1)
+    if not oldest[1] then return end
+    local its_score = tonumber(oldest[2])
+    passed = math.floor(its_score / band)
+    if its_score % band < arrival then
+      local field = 'b' .. passed
+      local count, of = string.match(call('HGET', lock.L, field) or '', '^(%d+) (%S+)$')
+      count = (of == oldest[2] and tonumber(count) or 0) + 1
+      if count >= bypass_limit then
+        call('HDEL', lock.L, field)
+        call('ZADD', lock.W, its_score % band, oldest[1])
+      else
+        lock.r = '1'
+        call('HSET', lock.L, field, count .. ' ' .. oldest[2], 'r', '1')
+      end
+    end
+  end
+end
+
+-- Lets in those at the head of the line that fit: offers them the lock, and tells their process.
+-- One that nobody listens for is dead, and the next one's turn comes.
+local function admit(lock)
+  while lock.q and not lock.h do
+    local held, head = holders(lock), nil
+    if held == 0 then
+      head = call('ZPOPMIN', lock.W)
+    else
+      head = call('ZRANGE', lock.W, 0, 0, 'WITHSCORES')
+    end
+    if not head[1] then
+      if lock.r then
+        for _, field in ipairs(call('HKEYS', lock.L)) do
+          if string.find(field, '^b%d') then call('HDEL', lock.L, field) end
+        end
+      end
+      lock.q, lock.r = nil, false
+      call('HDEL', lock.L, 'q', 'a', 'r', 'm')
+      return
+    end
+    local party = parse(head[1])
+    if held > 0 then
+      if not fits(lock, party, held) then return end
+      call('ZREM', lock.W, head[1])
+    end
+    local score = tonumber(head[2])
+    if lock.r then count_bypass(lock, score, score % band) end
+    local life = math.min(offer_life, party.lease)
+    local value = hold(lock, party, life)
+    local told = call('PUBLISH', party.channel,
+      string.format('g %s %.0f %.0f %.0f', party.attempt, value, now, life))
+    if told > 0 then
+      lock.offered = true
+    elseif party.kind then
+      drop(lock, party.attempt)
+    else
+      clear(lock)
+    end
+  end
+end
+
+-- Takes a waiter out of the line.
+local function withdraw(lock, party)
+  if call('ZREM', lock.W, party.line) == 0 then return false end
+  if party.kind then unbind(lock) end
+  return true
+end

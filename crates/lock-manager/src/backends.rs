@@ -233,6 +233,14 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
             let backend = opened.map_err(|error| error.at(config.place("etcd")))?;
             Ok(Built::new(Arc::new(backend), true))
         }
+        #[cfg(feature = "redis")]
+        BackendKind::Redis => {
+            let settings = config.redis.clone().unwrap_or_default();
+            let backend = lock_redis::RedisBackend::new(settings);
+            let backend = backend.map_err(|error| error.at(config.place("redis")))?;
+            let renewed = lock_core::Keepalive::new(Arc::new(backend));
+            Ok(Built::new(Arc::new(renewed), true))
+        }
         kind => {
             kind.require(&config.place("backend"))?;
             Err(Error::new(

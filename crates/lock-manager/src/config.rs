@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use lock_etcd::{EtcdConfig, EtcdTls, Secret};
 #[cfg(all(unix, feature = "file"))]
 pub use lock_file::{FileConfig, NetworkFilesystem};
+#[cfg(feature = "redis")]
+pub use lock_redis::{Protocol, RedisConfig, SentinelConfig, TlsConfig, Topology, Urls};
 
 pub use deadlock::DeadlockConfig;
 pub use loader::ConfigLoader;
@@ -84,6 +86,11 @@ pub struct Config {
     file: Option<UnavailableSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlite: Option<UnavailableSection>,
+    /// Locks on a Redis server.
+    #[cfg(feature = "redis")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisConfig>,
+    #[cfg(not(feature = "redis"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<UnavailableSection>,
     /// Locks on an etcd cluster.

@@ -83,7 +83,8 @@ impl BackendKind {
             Self::File if cfg!(unix) => compiled_in(cfg!(feature = "file")),
             Self::File => Availability::NotOnThisSystem,
             Self::Etcd => compiled_in(cfg!(feature = "etcd")),
-            Self::Sqlite | Self::Redis => Availability::NotInThisVersion,
+            Self::Redis => compiled_in(cfg!(feature = "redis")),
+            Self::Sqlite => Availability::NotInThisVersion,
         }
     }
 

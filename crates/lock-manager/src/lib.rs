@@ -23,6 +23,8 @@ pub use config::{
 pub use config::{EtcdConfig, EtcdTls, Secret};
 #[cfg(all(unix, feature = "file"))]
 pub use config::{FileConfig, NetworkFilesystem};
+#[cfg(feature = "redis")]
+pub use config::{Protocol, RedisConfig, SentinelConfig, TlsConfig, Topology, Urls};
 pub use deployment::{Need, Pool};
 #[cfg(feature = "threading")]
 pub use global::{

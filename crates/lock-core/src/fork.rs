@@ -231,6 +231,10 @@ mod hook {
             let mut chunk = FIRST.get_or_init(Chunk::new);
             loop {
                 for slot in &chunk.descriptors {
+                    // Most are taken, and looking costs much less than trying.
+                    if slot.load(Ordering::Relaxed) != FREE {
+                        continue;
+                    }
                     let taken =
                         slot.compare_exchange(FREE, raw, Ordering::AcqRel, Ordering::Relaxed);
                     if taken.is_ok() {

@@ -146,6 +146,19 @@ impl LockFile {
         (identity(&stat) == self.identity).then(|| len(&stat))
     }
 
+    /// Whether some path leads to this file, at half the price of
+    /// [`is_current`](Self::is_current): a file that was deleted or replaced has none, one that was
+    /// moved away has.
+    pub fn is_linked(&self) -> bool {
+        self.linked_len().is_some()
+    }
+
+    /// The length of the file, if some path leads to it.
+    pub fn linked_len(&self) -> Option<u64> {
+        let stat = rustix::fs::fstat(&self.file).ok()?;
+        (stat.st_nlink > 0).then(|| len(&stat))
+    }
+
     /// The length of the file when it was opened.
     pub fn len_when_opened(&self) -> u64 {
         self.len_when_opened

@@ -116,7 +116,8 @@ impl KeyState {
 
     /// Ends an attempt in any state. Says whether it held until now.
     pub(crate) fn leave(&mut self, key: &LockKey, attempt: OwnerToken) -> (bool, Aftermath) {
-        let mut lost = self.look_for_damage();
+        let damage = self.kernel.damage();
+        let mut lost = self.end_what_is_gone(damage);
         let (held, mut aftermath) = match self.queue.withdraw(attempt) {
             None if lost.is_empty() => (false, Aftermath::default()),
             None => (false, self.pump(key, Looks::InPassing)),
@@ -160,9 +161,10 @@ impl KeyState {
         (true, aftermath)
     }
 
-    /// Looks whether files were deleted or replaced while they were held, and ends those holds.
+    /// Looks whether files were deleted, replaced or moved while they were held, and ends those holds.
     pub(crate) fn check(&mut self, key: &LockKey) -> Aftermath {
-        let lost = self.look_for_damage();
+        let damage = self.kernel.any_damage();
+        let lost = self.end_what_is_gone(damage);
         if lost.is_empty() {
             return Aftermath::default();
         }
@@ -171,8 +173,7 @@ impl KeyState {
         aftermath
     }
 
-    fn look_for_damage(&mut self) -> SmallVec<[Validity; 1]> {
-        let damage = self.kernel.damage();
+    fn end_what_is_gone(&mut self, damage: Damage) -> SmallVec<[Validity; 1]> {
         let hit = |hold: &Hold| match &damage {
             Damage::None => false,
             Damage::Lock => true,

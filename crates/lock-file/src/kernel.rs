@@ -3,7 +3,7 @@
 mod asking;
 mod sharing;
 
-use lock_core::host::LockKind;
+use lock_core::host::{LockFile, LockKind};
 use lock_core::{Fence, FencingNumber, Mode, OwnerToken, Result};
 
 use crate::key_file::KeyFile;
@@ -241,14 +241,15 @@ impl Kernel {
                 self.open_current()?;
             }
             let opened = self.opened;
-            let seen = match self.turnstile.leads() {
-                true => 0,
-                false => self.will_wait(Bell::Turn, patience)?,
-            };
             let Some(lock) = &self.lock else { continue };
             if !self.turnstile.enter(&self.names, lock)? {
-                self.wait_for(Bell::Turn, seen);
-                return Ok(Answer::Contended);
+                // Again, after having said that it waits.
+                let seen = self.will_wait(Bell::Turn, patience)?;
+                let Some(lock) = &self.lock else { continue };
+                if patience == Patience::None || !self.turnstile.enter(&self.names, lock)? {
+                    self.wait_for(Bell::Turn, seen);
+                    return Ok(Answer::Contended);
+                }
             }
             let seen = self.will_wait(Bell::Lock, patience)?;
             let answer = ask(self);
@@ -406,13 +407,26 @@ impl Kernel {
 
     /// What was deleted or replaced from outside while it was held.
     pub(crate) fn damage(&mut self) -> Damage {
+        self.damage_by(KeyFile::is_linked, LockFile::is_linked)
+    }
+
+    /// What was deleted, replaced or moved away: a look that costs more.
+    pub(crate) fn any_damage(&mut self) -> Damage {
+        self.damage_by(KeyFile::is_current, LockFile::is_current)
+    }
+
+    fn damage_by(
+        &mut self,
+        lock_is_there: impl Fn(&mut KeyFile) -> bool,
+        slot_is_there: impl Fn(&LockFile) -> bool,
+    ) -> Damage {
         if self.held == Held::Nothing {
             return Damage::None;
         }
-        if !self.lock.as_mut().is_some_and(KeyFile::is_current) {
+        if !self.lock.as_mut().is_some_and(lock_is_there) {
             return Damage::Lock;
         }
-        match self.slots.lost() {
+        match self.slots.lost(slot_is_there) {
             numbers if numbers.is_empty() => Damage::None,
             numbers => Damage::Slots(numbers),
         }

@@ -81,7 +81,15 @@ impl KeyFile {
 
     /// Whether the path still leads to this file, and its page is there.
     pub(crate) fn is_current(&mut self) -> bool {
-        let len = self.lock.current_len();
+        self.has_page(self.lock.current_len())
+    }
+
+    /// Whether it was neither deleted nor replaced, and its page is there.
+    pub(crate) fn is_linked(&mut self) -> bool {
+        self.has_page(self.lock.linked_len())
+    }
+
+    fn has_page(&mut self, len: Option<u64>) -> bool {
         let cut_short = len.is_some_and(|len| len < PAGE_LEN as u64);
         if cut_short {
             // Touching a page that is gone would end the process.

@@ -58,9 +58,9 @@ impl Slots {
         self.taken.clear();
     }
 
-    /// The slots whose files were deleted or replaced.
-    pub(crate) fn lost(&self) -> Numbers {
-        let gone = self.taken.iter().filter(|(_, file)| !file.is_current());
+    /// The slots whose files were deleted or replaced, by a look of this kind.
+    pub(crate) fn lost(&self, is_there: impl Fn(&LockFile) -> bool) -> Numbers {
+        let gone = self.taken.iter().filter(|(_, file)| !is_there(file));
         gone.map(|(number, _)| *number).collect()
     }
 

@@ -204,8 +204,14 @@ fn a_deleted_file_is_a_lost_lock() {
     assert_eq!(a.ask("try exclusive x"), "held");
     assert!(number(&backend) > before, "numbers outlive the file");
     // Also when it is noticed only by the release itself.
-    std::fs::rename(dir.path().join("x.lock"), dir.path().join("y")).unwrap();
+    std::fs::remove_file(dir.path().join("x.lock")).unwrap();
     assert_eq!(a.ask("release"), "Ok(AlreadyLost)");
+    // One that was moved away is noticed by the next look.
+    assert_eq!(a.ask("try exclusive x"), "held");
+    std::fs::rename(dir.path().join("x.lock"), dir.path().join("y")).unwrap();
+    assert_eq!(a.ask("lost"), "Some(Revoked)");
+    assert_eq!(a.ask("release"), "Ok(AlreadyLost)");
+    assert_eq!(a.ask("try exclusive x"), "held");
 }
 
 #[test]

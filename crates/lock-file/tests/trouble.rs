@@ -98,3 +98,71 @@ fn activity(peer: &Peer) -> (usize, u64) {
         .collect();
     (sleeps.len(), sleeps.iter().sum())
 }
+
+#[test]
+fn a_process_that_is_stopped_while_it_is_next_keeps_its_turn_and_dies_with_it() {
+    let dir = directory();
+    let backend = open(dir.path());
+    let guard = lock(&backend, "x").acquire().wait().unwrap();
+    let mut peer = Peer::start(dir.path());
+    peer.tell("acquire exclusive x");
+    eventually("it is next", || waiters(&backend, "x").len() == 1);
+    peer.signal(libc::SIGSTOP);
+    drop(guard);
+    let other = open(dir.path());
+    let limit = std::time::Duration::from_millis(100);
+    let overtakes = lock(&other, "x").try_acquire_for(limit).wait().unwrap();
+    assert!(overtakes.is_none(), "nobody overtakes one that is next");
+    peer.signal(libc::SIGCONT);
+    assert_eq!(peer.hear(), "held");
+    peer.signal(libc::SIGSTOP);
+    assert!(
+        lock(&other, "x")
+            .try_acquire_for(limit)
+            .wait()
+            .unwrap()
+            .is_none()
+    );
+    let waiting = lock(&other, "x").acquire();
+    peer.kill();
+    assert!(waiting.wait().unwrap().is_held());
+}
+
+#[test]
+fn a_lock_file_that_is_cut_short_is_lost_and_ends_nobody() {
+    let dir = directory();
+    let mut peer = Peer::start(dir.path());
+    // Used twice, so that its page is mapped.
+    for _ in 0..3 {
+        assert_eq!(peer.ask("acquire exclusive x"), "held");
+        assert_eq!(peer.ask("release"), "Ok(Released)");
+    }
+    assert_eq!(peer.ask("acquire exclusive x"), "held");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(dir.path().join("x.lock"));
+    file.unwrap().set_len(0).unwrap();
+    assert_eq!(peer.ask("release"), "Ok(AlreadyLost)");
+    assert_eq!(peer.ask("acquire exclusive x"), "held");
+    assert_eq!(peer.ask("release"), "Ok(Released)");
+}
+
+#[test]
+fn a_child_that_was_forked_before_the_lock_does_not_keep_it() {
+    let dir = directory();
+    let backend = open(dir.path());
+    let mut parent = Peer::start(dir.path());
+    // The page is mapped when the child is forked, and its copy stays.
+    for _ in 0..3 {
+        assert_eq!(parent.ask("acquire exclusive x"), "held");
+        assert_eq!(parent.ask("release"), "Ok(Released)");
+    }
+    assert_eq!(parent.ask("acquire exclusive y"), "held");
+    let child: i32 = parent.ask("fork y").parse().unwrap();
+    assert_eq!(parent.ask("acquire exclusive x"), "held");
+    parent.kill();
+    let guard = lock(&backend, "x").acquire().wait().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{child}")).exists());
+    drop(guard);
+    support::signal(child, libc::SIGKILL);
+}

@@ -113,6 +113,10 @@ impl Peer {
         self.hear()
     }
 
+    pub(crate) fn signal(&self, signal: i32) {
+        self::signal(self.pid() as i32, signal);
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -123,6 +127,14 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal(process: i32, signal: i32) {
+    #[expect(unsafe_code, reason = "the process may be no child of ours")]
+    // SAFETY: a system call on a process that the test started.
+    unsafe {
+        libc::kill(process, signal);
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) struct Endpoint {
     transport: tonic::transport::Endpoint,
     connect_timeout: Duration,
     state: Mutex<State>,
-    /// One connects, the others wait for it.
-    connecting: tokio::sync::Mutex<()>,
+    /// One connects, the others wait for it; when the last one failed, and how.
+    connecting: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Endpoint {
             transport,
             connect_timeout: config.connect_timeout,
             state: Mutex::new(state),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: tokio::sync::Mutex::new(None),
         })
     }
 
@@ -93,36 +93,42 @@ impl Endpoint {
         if let Some(channel) = self.kept() {
             return Ok(channel);
         }
-        let _only_one = self.connecting.lock().await;
+        let came = Instant::now();
+        let mut last = self.connecting.lock().await;
         if let Some(channel) = self.kept() {
             return Ok(channel);
         }
+        if let Some((at, failure)) = &*last
+            && *at >= came
+        {
+            // The one we waited for has failed: so would we.
+            return Err(failure.clone());
+        }
+        let failure = match self.connect().await {
+            Ok(channel) => return Ok(channel),
+            Err(why) => Failure::unsent(format!("cannot connect to {}: {why}", self.address)),
+        };
+        self.avoid();
+        *last = Some((Instant::now(), failure.clone()));
+        Err(failure)
+    }
+
+    async fn connect(&self) -> Result<Channel, String> {
         // The handshake of TLS has no limit of its own.
         let connected = tokio::time::timeout(self.connect_timeout * 2, self.transport.connect());
         match connected.await {
             Ok(Ok(channel)) => {
-                let mut state = self.state();
-                state.channel = Some(channel.clone());
+                self.state().channel = Some(channel.clone());
                 Ok(channel)
             }
             Ok(Err(source)) => {
-                self.avoid();
                 let mut cause: &dyn std::error::Error = &source;
                 while let Some(inner) = cause.source() {
                     cause = inner;
                 }
-                Err(Failure::unsent(format!(
-                    "cannot connect to {}: {cause}",
-                    self.address
-                )))
+                Err(cause.to_string())
             }
-            Err(_) => {
-                self.avoid();
-                Err(Failure::unsent(format!(
-                    "{} did not take a connection in time",
-                    self.address
-                )))
-            }
+            Err(_) => Err("not in time".to_owned()),
         }
     }
 

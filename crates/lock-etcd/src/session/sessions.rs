@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lock_core::OwnerToken;
+use lock_core::clock::Instant;
 
 use super::Session;
 use crate::cluster::SharedCluster;
@@ -16,14 +17,14 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<Duration, Kept>>,
-    /// One opens, the others wait for it.
-    opening: tokio::sync::Mutex<()>,
+    /// One opens, the others wait for it; when the last one failed, and how.
+    opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
 #[derive(Debug)]
 struct Kept {
     session: Arc<Session>,
-    used: lock_core::clock::Instant,
+    used: Instant,
 }
 
 impl Sessions {
@@ -36,14 +37,27 @@ impl Sessions {
         if let Some(session) = self.kept(ttl) {
             return Ok(session);
         }
-        let _only_one = self.opening.lock().await;
+        let came = Instant::now();
+        let mut last = self.opening.lock().await;
         if let Some(session) = self.kept(ttl) {
             return Ok(session);
         }
-        let session = Arc::new(Session::open(cluster, ttl).await?);
+        if let Some((at, failure)) = &*last
+            && *at >= came
+        {
+            // The one we waited for has failed: so would we.
+            return Err(failure.clone());
+        }
+        let session = match Session::open(cluster, ttl).await {
+            Ok(session) => Arc::new(session),
+            Err(failure) => {
+                *last = Some((Instant::now(), failure.clone()));
+                return Err(failure);
+            }
+        };
         let kept = Kept {
             session: Arc::clone(&session),
-            used: lock_core::clock::Instant::now(),
+            used: Instant::now(),
         };
         self.open().insert(ttl, kept);
         tokio::spawn(Arc::clone(&session).keep(Arc::clone(cluster)));
@@ -53,7 +67,7 @@ impl Sessions {
     fn kept(&self, ttl: Duration) -> Option<Arc<Session>> {
         let mut open = self.open();
         let kept = open.get_mut(&ttl)?;
-        kept.used = lock_core::clock::Instant::now();
+        kept.used = Instant::now();
         let session = Arc::clone(&kept.session);
         drop(open);
         session.is_alive().then_some(session)

@@ -6,7 +6,7 @@ mod failure;
 mod file;
 mod watch;
 
-pub use directory::{NetworkFilesystem, private_directory};
+pub use directory::{NetworkFilesystem, per_user_directory, private_directory};
 pub use failure::{failed, foreign_file, is_want_of_files};
 pub use file::{LockFile, LockKind};
 pub use watch::{Stirred, Watch, WatchedFile};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lock_core::host::NetworkFilesystem;
+use lock_core::host::{self, NetworkFilesystem};
 
 /// Where the lock files are, and how waiting is backed up. Every setting has a default.
 ///
@@ -48,13 +48,7 @@ impl FileConfig {
     /// between users, nor between containers that have their own file systems.
     #[must_use]
     pub fn per_user_directory() -> PathBuf {
-        match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-            Some(runtime) if runtime.is_absolute() => runtime.join("lock"),
-            _ => {
-                let user = rustix::process::geteuid().as_raw();
-                std::env::temp_dir().join(format!("lock-{user}"))
-            }
-        }
+        host::per_user_directory("lock")
     }
 }
 

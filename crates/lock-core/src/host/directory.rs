@@ -26,6 +26,21 @@ pub enum NetworkFilesystem {
     Allow,
 }
 
+/// `$XDG_RUNTIME_DIR/<name>` when that variable is an absolute path, else `<name>-<user id>` in the
+/// system's directory for temporary files: where processes of one user find each other without any
+/// configuration. It is not shared between users, nor between containers that have their own file
+/// systems.
+#[must_use]
+pub fn per_user_directory(name: &str) -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(runtime) if runtime.is_absolute() => runtime.join(name),
+        _ => {
+            let user = rustix::process::geteuid().as_raw();
+            std::env::temp_dir().join(format!("{name}-{user}"))
+        }
+    }
+}
+
 /// Makes a directory ready that is this user's alone, and returns its absolute path.
 ///
 /// It is created with mode 0700 when it does not exist; its parent has to. Tries whether its file

@@ -19,6 +19,7 @@ const MINIMUM_CASES: &[(&str, usize)] = &[
     ("redis-cluster", 120),
     ("redis-sentinel", 120),
     ("redis-tls", 120),
+    ("sqlite", 110),
     ("threading", 20),
 ];
 

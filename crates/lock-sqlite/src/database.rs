@@ -1,0 +1,191 @@
+//! One connection: how it is opened, waits for others, and keeps its log short.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use lock_core::clock::Instant;
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, OpenFlags, Params, Row};
+
+/// The log is copied back from this many pages (4 MiB) on …
+const CHECKPOINT_AT: i32 = 1000;
+/// … and from this many on nobody writes meanwhile, so that it is copied completely and starts anew.
+const RESTART_AT: i32 = 1400;
+/// Looked at again when it has grown by this much, for a reader can keep a checkpoint from its end.
+const CHECKPOINT_STEP: i32 = 100;
+
+/// The connection of one process. Used by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Database {
+    connection: Connection,
+    patience: Arc<AtomicU64>,
+    frames: Arc<AtomicI32>,
+    checkpoint_at: i32,
+}
+
+impl Database {
+    /// Opens an existing file. Changes nothing in it.
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.set_prepared_statement_cache_capacity(48);
+        let patience = Arc::new(AtomicU64::new(0));
+        let until = Arc::clone(&patience);
+        connection.busy_handler(Some(move |_| wait_a_little(&until)))?;
+        Ok(Self {
+            connection,
+            patience,
+            frames: Arc::default(),
+            checkpoint_at: CHECKPOINT_AT,
+        })
+    }
+
+    /// Sets what lasts as long as the connection.
+    pub(crate) fn set_up(&mut self) -> rusqlite::Result<()> {
+        self.connection
+            .pragma_update(None, "synchronous", "normal")?;
+        let frames = Arc::clone(&self.frames);
+        // Takes the place of SQLite's own checkpoints, which would stall the caller's thread.
+        self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            frames.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// From now on waits at most this long for other programs that write.
+    pub(crate) fn be_patient(&self, limit: Duration) {
+        let until = (Instant::now() + limit).as_nanos();
+        self.patience.store(until, Ordering::Relaxed);
+    }
+
+    /// Begins a transaction, as the only writer. What a panic left open is rolled back.
+    pub(crate) fn begin(&self) -> rusqlite::Result<()> {
+        if !self.connection.is_autocommit() {
+            self.rollback();
+        }
+        self.execute("BEGIN IMMEDIATE", ()).map(drop)
+    }
+
+    pub(crate) fn commit(&self) -> rusqlite::Result<()> {
+        let committed = self.execute("COMMIT", ()).map(drop);
+        if committed.is_err() {
+            self.rollback();
+        }
+        committed
+    }
+
+    /// Many failures have rolled back already, which is no failure of this one.
+    pub(crate) fn rollback(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "a rollback failed");
+        }
+    }
+
+    /// Runs a statement, and says how many rows it changed.
+    pub(crate) fn execute(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+
+    /// The first row, if there is one.
+    ///
+    /// Steps to the end: SQLite ends a statement, and tells the length of the log, only there.
+    pub(crate) fn first<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let found = match rows.next()? {
+            Some(row) => read(row)?,
+            None => return Ok(None),
+        };
+        while rows.next()?.is_some() {}
+        Ok(Some(found))
+    }
+
+    /// All rows.
+    pub(crate) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params, read)?;
+        rows.collect()
+    }
+
+    /// Changes whenever another connection has committed something.
+    pub(crate) fn data_version(&self) -> rusqlite::Result<i64> {
+        let version = self.first("PRAGMA data_version", (), |row| row.get(0))?;
+        Ok(version.unwrap_or_default())
+    }
+
+    pub(crate) fn needs_checkpoint(&self) -> bool {
+        self.frames.load(Ordering::Relaxed) >= self.checkpoint_at
+    }
+
+    /// Copies the log back into the file. May write to the disk for milliseconds.
+    pub(crate) fn checkpoint(&mut self) {
+        let frames = self.frames.load(Ordering::Relaxed);
+        let pragma = if frames >= RESTART_AT {
+            "PRAGMA wal_checkpoint(RESTART)"
+        } else {
+            "PRAGMA wal_checkpoint(PASSIVE)"
+        };
+        self.be_patient(Duration::from_millis(100));
+        let outcome = self.connection.query_row(pragma, [], |row| {
+            Ok((
+                row.get::<_, i32>(0)?,
+                row.get::<_, i32>(1)?,
+                row.get::<_, i32>(2)?,
+            ))
+        });
+        // Another process may be at it, or a reader in the way: then later.
+        self.checkpoint_at = match outcome {
+            Ok((0, log, copied)) if log == copied => {
+                self.frames.store(0, Ordering::Relaxed);
+                CHECKPOINT_AT
+            }
+            _ => frames + CHECKPOINT_STEP,
+        };
+    }
+
+    /// Closes in a forked child what was opened in its parent, without touching the file.
+    pub(crate) fn close_inherited(self) {
+        use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = self
+            .connection
+            .set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            tracing::warn!(%error, "an inherited connection stays open");
+            std::mem::forget(self);
+        }
+    }
+}
+
+/// Another process writes, for tens of microseconds. SQLite's own handler would back off further and
+/// further, and starve behind whoever comes again at once.
+fn wait_a_little(until: &AtomicU64) -> bool {
+    static SPREAD: AtomicU64 = AtomicU64::new(0);
+    if Instant::now().as_nanos() >= until.load(Ordering::Relaxed) {
+        return false;
+    }
+    // Weyl's sequence: processes that collided once do not come back in step.
+    let step = SPREAD.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_micros(20 + (step >> 58)));
+    true
+}

@@ -1,0 +1,154 @@
+//! Asking for a key.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use lock_core::{ErrorKind, Grant, Handoff, LockKey, Mode, Request, Result};
+use rusqlite::params;
+
+use crate::batch::{Command, Work};
+use crate::database::Database;
+use crate::error::{error, mode_conflict};
+use crate::line::{Entered, Line, Party};
+use crate::news::{Claim, Seat};
+use crate::office::Office;
+use crate::session::Session;
+use crate::sql;
+
+/// Where a waiter finds its grant.
+pub(crate) type Place = Arc<Handoff<Result<Option<Grant>>>>;
+
+/// Asks for a key.
+#[derive(Debug)]
+pub(crate) struct Enter {
+    key: LockKey,
+    request: Request,
+    ttl: Option<i64>,
+    since: i64,
+    waits: bool,
+    entered: Option<Entered>,
+}
+
+impl Enter {
+    /// `waits`: it is queued if the key is not free.
+    pub(crate) fn new(
+        key: &LockKey,
+        request: &Request,
+        ttl: Option<Duration>,
+        waits: bool,
+    ) -> Self {
+        Self {
+            key: key.clone(),
+            request: request.clone(),
+            ttl: ttl.map(|ttl| i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX)),
+            since: wall_now(),
+            waits,
+            entered: None,
+        }
+    }
+
+    /// What became of it: a claim, `None` for contended, or a refusal.
+    pub(crate) fn claimed(&self) -> Result<Option<Claim>> {
+        match self.entered {
+            Some(Entered::Granted(claim)) => Ok(Some(claim)),
+            Some(Entered::Conflict(other)) => {
+                Err(mode_conflict(&self.key, self.request.mode, other))
+            }
+            Some(Entered::Queued | Entered::Contended) => Ok(None),
+            None => Err(error(ErrorKind::Backend, "a command was not run")),
+        }
+    }
+
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Takes a key that nobody uses: the whole of an uncontended acquire.
+    fn claim(
+        &self,
+        database: &Database,
+        session: &Session,
+        expires: Option<i64>,
+    ) -> rusqlite::Result<Option<Claim>> {
+        let request = &self.request;
+        let holder = params![
+            self.key.qualified(),
+            session.id(),
+            request.attempt.counter() as i64,
+            request.priority,
+            self.since,
+            self.ttl,
+            expires,
+            request.owner.map(|owner| owner.to_string()),
+            request.label.as_deref(),
+            request.record.as_deref(),
+        ];
+        let base: Option<i64> = database.first(sql::CLAIM, holder, |row| row.get(0))?;
+        Ok(base.map(|base| Claim::exclusive(base, expires)))
+    }
+
+    fn party(&self, session: &Session) -> Party {
+        let request = &self.request;
+        Party {
+            seat: Seat {
+                session: session.id(),
+                attempt: request.attempt.counter(),
+            },
+            mode: request.mode,
+            priority: request.priority,
+            rank: request.priority.into(),
+            arrival: 0,
+            since: self.since,
+            ttl: self.ttl,
+            owner: request.owner.map(|owner| owner.to_string()),
+            label: request.label.as_deref().map(str::to_owned),
+            record: request.record.as_deref().map(<[u8]>::to_vec),
+        }
+    }
+}
+
+impl Command for Enter {
+    fn run_alone(&mut self, database: &Database, session: &Session) -> rusqlite::Result<bool> {
+        // The end of a lease needs the time with the database locked. A queue needs more statements.
+        if self.request.mode != Mode::Exclusive || self.ttl.is_some() || self.waits {
+            return Ok(false);
+        }
+        let claim = self.claim(database, session, None)?;
+        self.entered = claim.map(Entered::Granted);
+        Ok(claim.is_some())
+    }
+
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        if self.request.mode == Mode::Exclusive {
+            let expires = work.expires(self.ttl);
+            if let Some(claim) = self.claim(work.database, work.session, expires)? {
+                self.entered = Some(Entered::Granted(claim));
+                return Ok(());
+            }
+        }
+        let party = self.party(work.session);
+        let mut line = Line::open_or_new(work, self.key.qualified())?;
+        self.entered = Some(line.enter(&party, self.waits)?);
+        line.save()
+    }
+
+    fn settle(&mut self, office: &Arc<Office>, outcome: &Result<()>) {
+        let attempt = self.request.attempt;
+        let claimed = outcome.clone().and_then(|()| self.claimed());
+        let answer = match claimed {
+            Ok(Some(claim)) => return office.attempts().grant(attempt, claim),
+            Ok(None) if matches!(self.entered, Some(Entered::Queued)) => {
+                return office.attempts().queue(attempt);
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        office.attempts().turn_away(attempt, answer);
+    }
+}
+
+/// Microseconds of the wall clock, for people.
+pub(crate) fn wall_now() -> i64 {
+    let now = lock_core::clock::coarse_wall_time().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_micros() as i64)
+}

@@ -1,0 +1,1 @@
+DELETE FROM lock_key WHERE session IS NULL AND parties = 0

@@ -1,0 +1,2 @@
+DELETE FROM lock_party WHERE key = ?1 AND session = ?2 AND attempt = ?3
+RETURNING waiting, kind, count

@@ -1,0 +1,196 @@
+//! The queue of commands, and the thread that takes them along in batches.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lock_core::{ErrorKind, Handoff, Result, fork, runtime};
+
+use crate::batch::{Command, Work, run_all, run_one};
+use crate::database::Database;
+use crate::error::error;
+use crate::office::Office;
+use crate::patrol;
+use crate::session::Session;
+
+/// Commands that found the connection at work.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    queue: Mutex<VecDeque<Box<dyn Command>>>,
+    len: AtomicUsize,
+    /// A thread works on it, or is about to. Sequentially consistent, with `len`: the thread clears it
+    /// and then looks for more, whoever brings more does so before looking at it, and one of the two
+    /// has to see the other.
+    at_work: AtomicBool,
+    /// Something is to be looked at beside the commands.
+    patrol: patrol::Orders,
+}
+
+impl Inbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::SeqCst) == 0
+    }
+
+    pub(crate) fn patrol(&self) -> &patrol::Orders {
+        &self.patrol
+    }
+
+    fn push(&self, command: Box<dyn Command>) {
+        let mut queue = self.queue();
+        queue.push_back(command);
+        self.len.store(queue.len(), Ordering::SeqCst);
+    }
+
+    fn take(&self, most: usize) -> Vec<Box<dyn Command>> {
+        let mut queue = self.queue();
+        let count = queue.len().min(most);
+        let taken = queue.drain(..count).collect();
+        self.len.store(queue.len(), Ordering::SeqCst);
+        taken
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Box<dyn Command>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Leaves a command for the writer.
+pub(crate) fn submit(office: &Arc<Office>, command: Box<dyn Command>) {
+    office.inbox().push(command);
+    start(office);
+}
+
+/// Makes sure that a thread works on what is there.
+pub(crate) fn start(office: &Arc<Office>) {
+    if !office.inbox().at_work.swap(true, Ordering::SeqCst) {
+        let office = Arc::clone(office);
+        runtime::handle().spawn_blocking(move || work(&office));
+    }
+}
+
+fn work(office: &Arc<Office>) {
+    loop {
+        while is_needed(office) {
+            round(office);
+        }
+        office.inbox().at_work.store(false, Ordering::SeqCst);
+        // Something may have come after the last look, and found this thread still at work.
+        if !is_needed(office) || office.inbox().at_work.swap(true, Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+fn is_needed(office: &Office) -> bool {
+    !office.inbox().is_empty() || office.inbox().patrol.are_given() || office.needs_checkpoint()
+}
+
+/// One transaction, and what else is due.
+fn round(office: &Arc<Office>) {
+    let calm = fork::undisturbed();
+    let mut engine = office.engine();
+    // Invariant: taken out with the connection in hand, so that whoever finds the queue empty and the
+    // connection free comes after them.
+    let mut commands = office.inbox().take(office.batch());
+    let outcome = match engine.as_ref() {
+        None => Err(crate::office::closed()),
+        Some(database) if commands.is_empty() => {
+            database.be_patient(office.busy_limit());
+            Ok(Vec::new())
+        }
+        Some(database) => {
+            database.be_patient(office.busy_limit());
+            let run = match &mut commands[..] {
+                [command] => run_one(database, office.session(), &mut **command),
+                many => {
+                    let each = many.iter_mut().map(|command| &mut **command);
+                    run_all(database, office.session(), each)
+                }
+            };
+            run.map_err(|source| office.failed(source))
+        }
+    };
+    let seen = engine
+        .as_ref()
+        .and_then(|database| patrol::look(office, database));
+    if let Some(database) = engine.as_mut()
+        && database.needs_checkpoint()
+    {
+        database.checkpoint();
+    }
+    office.note_checkpoint(engine.as_ref());
+    drop(engine);
+    drop(calm);
+    let (settled, news) = match outcome {
+        Ok(news) => (Ok(()), news),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    for command in &mut commands {
+        command.settle(office, &settled);
+    }
+    office.deliver(news);
+    if let Some(seen) = seen {
+        patrol::act(office, seen);
+    }
+}
+
+/// A command that hands itself back when it is over.
+pub(crate) struct Carried<C> {
+    command: Option<C>,
+    answer: Arc<Handoff<(C, Result<()>)>>,
+}
+
+impl<C: Command> Carried<C> {
+    pub(crate) fn new(command: C, answer: &Arc<Handoff<(C, Result<()>)>>) -> Box<Self> {
+        Box::new(Self {
+            command: Some(command),
+            answer: Arc::clone(answer),
+        })
+    }
+}
+
+impl<C: Command> Command for Carried<C> {
+    fn run_alone(&mut self, database: &Database, session: &Session) -> rusqlite::Result<bool> {
+        match &mut self.command {
+            Some(command) => command.run_alone(database, session),
+            None => Ok(true),
+        }
+    }
+
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        match &mut self.command {
+            Some(command) => command.run(work),
+            None => Ok(()),
+        }
+    }
+
+    fn settle(&mut self, office: &Arc<Office>, outcome: &Result<()>) {
+        let Some(mut command) = self.command.take() else {
+            return;
+        };
+        command.settle(office, outcome);
+        if let Some(waker) = self.answer.give((command, outcome.clone())) {
+            runtime::wake(waker);
+        }
+    }
+}
+
+impl<C> Drop for Carried<C> {
+    /// A command that was never run still has an answer.
+    fn drop(&mut self) {
+        if let Some(command) = self.command.take() {
+            let over = Err(error(ErrorKind::Closed, "the backend is gone"));
+            if let Some(waker) = self.answer.give((command, over)) {
+                runtime::wake(waker);
+            }
+        }
+    }
+}

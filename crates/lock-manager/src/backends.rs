@@ -241,6 +241,22 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
             let renewed = lock_core::Keepalive::new(Arc::new(backend));
             Ok(Built::new(Arc::new(renewed), true))
         }
+        #[cfg(all(unix, feature = "sqlite"))]
+        BackendKind::Sqlite => {
+            let settings = config.sqlite.clone().unwrap_or_default();
+            let place = match &settings.path {
+                Some(_) => config.place("sqlite.path"),
+                None => "`sqlite.path` is not set".to_owned(),
+            };
+            let renews = settings.ttl.is_some();
+            let opened = lock_sqlite::SqliteBackend::open(settings);
+            let backend: Arc<dyn LockBackend> = Arc::new(opened.map_err(|error| error.at(place))?);
+            let backend = match renews {
+                true => Arc::new(lock_core::Keepalive::new(backend)),
+                false => backend,
+            };
+            Ok(Built::new(backend, true))
+        }
         kind => {
             kind.require(&config.place("backend"))?;
             Err(Error::new(

@@ -16,9 +16,14 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "etcd")]
 pub use lock_etcd::{EtcdConfig, EtcdTls, Secret};
 #[cfg(all(unix, feature = "file"))]
-pub use lock_file::{FileConfig, NetworkFilesystem};
+pub use lock_file::FileConfig;
 #[cfg(feature = "redis")]
 pub use lock_redis::{Protocol, RedisConfig, SentinelConfig, TlsConfig, Topology, Urls};
+#[cfg(all(unix, feature = "sqlite"))]
+pub use lock_sqlite::{ApplicationDatabase, SqliteConfig};
+
+#[cfg(all(unix, any(feature = "file", feature = "sqlite")))]
+pub use lock_core::host::NetworkFilesystem;
 
 pub use deadlock::DeadlockConfig;
 pub use loader::ConfigLoader;
@@ -84,6 +89,11 @@ pub struct Config {
     #[cfg(not(all(unix, feature = "file")))]
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<UnavailableSection>,
+    /// One SQLite database.
+    #[cfg(all(unix, feature = "sqlite"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<SqliteConfig>,
+    #[cfg(not(all(unix, feature = "sqlite")))]
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlite: Option<UnavailableSection>,
     /// Locks on a Redis server.

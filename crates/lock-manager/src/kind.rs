@@ -81,10 +81,10 @@ impl BackendKind {
         match self {
             Self::Threading => compiled_in(cfg!(feature = "threading")),
             Self::File if cfg!(unix) => compiled_in(cfg!(feature = "file")),
-            Self::File => Availability::NotOnThisSystem,
+            Self::Sqlite if cfg!(unix) => compiled_in(cfg!(feature = "sqlite")),
+            Self::File | Self::Sqlite => Availability::NotOnThisSystem,
             Self::Etcd => compiled_in(cfg!(feature = "etcd")),
             Self::Redis => compiled_in(cfg!(feature = "redis")),
-            Self::Sqlite => Availability::NotInThisVersion,
         }
     }
 

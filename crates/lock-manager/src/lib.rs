@@ -16,13 +16,17 @@ mod routes;
 mod shutdown;
 mod tracked;
 
+#[cfg(all(unix, feature = "file"))]
+pub use config::FileConfig;
+#[cfg(all(unix, any(feature = "file", feature = "sqlite")))]
+pub use config::NetworkFilesystem;
 pub use config::{
     AcquireDefaults, Config, ConfigLoader, DeadlockConfig, ThreadingConfig, UnavailableSection,
 };
+#[cfg(all(unix, feature = "sqlite"))]
+pub use config::{ApplicationDatabase, SqliteConfig};
 #[cfg(feature = "etcd")]
 pub use config::{EtcdConfig, EtcdTls, Secret};
-#[cfg(all(unix, feature = "file"))]
-pub use config::{FileConfig, NetworkFilesystem};
 #[cfg(feature = "redis")]
 pub use config::{Protocol, RedisConfig, SentinelConfig, TlsConfig, Topology, Urls};
 pub use deployment::{Need, Pool};

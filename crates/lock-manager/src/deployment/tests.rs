@@ -146,7 +146,7 @@ fn a_backend_that_does_not_reach_is_refused_with_what_to_write() {
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude the processes of one host because pool `prefork` runs its workers \
-             as processes; write `backend = \"file\"`",
+             as processes; write `backend = \"file\"` or `backend = \"sqlite\"`",
         ),
         (
             deployment(Pool::Prefork, None, None),
@@ -162,7 +162,7 @@ fn a_backend_that_does_not_reach_is_refused_with_what_to_write() {
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude the processes of one host because `worker_processes` is 2; write \
-             `backend = \"file\"`",
+             `backend = \"file\"` or `backend = \"sqlite\"`",
         ),
         (
             deployment(Pool::Solo, None, 2),

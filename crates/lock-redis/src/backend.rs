@@ -190,8 +190,10 @@ impl Shared {
     fn line(&self) -> &Line {
         let line = self.line.get_or_init(|| {
             let (commands, receiver) = mpsc::unbounded_channel();
-            // Random, so that no other process listens there, and new after a fork.
-            let channel = format!("{}:c:{}", self.config.prefix, OwnerToken::mint());
+            // Random, so that no other process listens there, and new after a fork. Marked where news
+            // are broadcast to all nodes: who sends cannot know then whether they were heard.
+            let kind = if self.nodes.is_cluster() { 'b' } else { 'c' };
+            let channel = format!("{}:{kind}:{}", self.config.prefix, OwnerToken::mint());
             let driver = Driver::new(
                 Arc::clone(&self.config),
                 self.nodes.clone(),

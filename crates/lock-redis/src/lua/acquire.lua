@@ -29,7 +29,7 @@ local function head_is_dead()
   local first = parse(head[1])
   local asked, limit = string.match(call('HGET', lock.L, 'm') or '', '^(%S+) (%S+)$')
   local dead = asked == head[2] and tonumber(limit) < now
-  dead = dead or call('PUBLISH', first.channel, 'p ' .. first.attempt) == 0
+  dead = dead or not tell(first.channel, 'p ' .. first.attempt)
   if dead then return withdraw(lock, first) end
   if asked ~= head[2] then
     call('HSET', lock.L, 'm', head[2] .. ' ' .. string.format('%.0f', now + offer_life * 1000))

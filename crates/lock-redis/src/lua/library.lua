@@ -217,6 +217,13 @@ local function count_bypass(lock, score, arrival)
   end
 end
 
+-- Tells a process the news. Returns whether it may have heard them: a server counts only its own
+-- listeners, but in a cluster (channels of 'b') the news reach those of every node.
+local function tell(channel, news)
+  local heard = call('PUBLISH', channel, news)
+  return heard > 0 or string.find(channel, ':b:', 1, true) ~= nil
+end
+
 -- Lets in those at the head of the line that fit: offers them the lock, and tells their process.
 -- One that nobody listens for is dead, and the next one's turn comes.
 local function admit(lock)
@@ -246,9 +253,9 @@ local function admit(lock)
     if lock.r then count_bypass(lock, score, score % band) end
     local life = math.min(offer_life, party.lease)
     local value = hold(lock, party, life)
-    local told = call('PUBLISH', party.channel,
+    local told = tell(party.channel,
       string.format('g %s %.0f %.0f %.0f', party.attempt, value, now, life))
-    if told > 0 then
+    if told then
       lock.offered = true
     elseif party.kind then
       drop(lock, party.attempt)

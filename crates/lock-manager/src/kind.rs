@@ -30,7 +30,6 @@ enum Availability {
     CompiledIn,
     FeatureOff,
     NotOnThisSystem,
-    NotInThisVersion,
 }
 
 impl BackendKind {
@@ -97,7 +96,6 @@ impl BackendKind {
                 format!("is not compiled in: enable feature `{self}` of lock-manager")
             }
             Availability::NotOnThisSystem => "is not available on this operating system".to_owned(),
-            Availability::NotInThisVersion => "is not available in this version".to_owned(),
         };
         Err(Error::new(
             ErrorKind::Unsupported,

@@ -124,6 +124,7 @@ async fn a_writer_that_never_looks_at_its_guard() -> Outcome {
             .env("ETCDCTL_API", "3")
             .args(["put", "plain", "writer", "--endpoints", &endpoint])
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .status()?;
         tokio::task::yield_now().await;
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lock_benches::{Bar, Role, Round, Session, Table};
@@ -17,9 +17,8 @@ const PROCESSES: usize = 16;
 const FEW: usize = 16;
 const MANY: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(2);
-const KEY: &str = "crowd";
-/// Where the records of its holder and waiters stand.
-const LINE: &str = "locks/locks/";
+/// Within this time all waiters are queued.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Bench {
     pub(crate) fn crowd(&self, session: &mut Session) -> Result<()> {
@@ -64,23 +63,22 @@ struct Cost {
 }
 
 fn cost_of_a_handover(cluster: &EtcdCluster, processes: usize, waiters: usize) -> Result<Cost> {
+    // A key of its own: what an earlier crowd leaves for its lease to end stands in no way.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let key = format!("crowd-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let backend = ours::open(&cluster.endpoints())?;
-    let lock = ours::lock(&backend, KEY)?;
+    let lock = ours::lock(&backend, &key)?;
     let held = lock.acquire().wait()?;
     let mut crowd = (0..processes)
         .map(|number| {
             let share = waiters / processes + usize::from(number < waiters % processes);
-            Waiters::start(&cluster.endpoints(), share)
+            Waiters::start(&cluster.endpoints(), &key, share)
         })
         .collect::<Result<Vec<_>>>()?;
     for process in &mut crowd {
         process.wait_until_it_waits()?;
     }
-    // Asked of the store, past the library: asking through it is work for the server.
-    while started(cluster.keys(LINE))?.len() <= waiters {
-        // sleep: the interval of a poll
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_for_line(cluster, &key, waiters)?;
     let messages = || anyhow::Ok(started(cluster.nodes()[0].metrics())?.messages());
     let grants = |crowd: &mut [Waiters]| crowd.iter_mut().map(Waiters::grants).sum::<Result<u64>>();
     drop(held);
@@ -96,6 +94,21 @@ fn cost_of_a_handover(cluster: &EtcdCluster, processes: usize, waiters: usize) -
     })
 }
 
+/// Until so many wait. Asked of the store: asking through the library is work for the server.
+fn wait_for_line(cluster: &EtcdCluster, key: &str, waiters: usize) -> Result<()> {
+    let (start, within) = (Instant::now(), format!("/{key}/w/"));
+    while start.elapsed() < PATIENCE {
+        // A server that is busy with all who come may be late with its answer.
+        let names = cluster.keys("locks/locks/").unwrap_or_default();
+        if names.iter().filter(|name| name.contains(&within)).count() >= waiters {
+            return Ok(());
+        }
+        // sleep: the interval of a poll
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("{waiters} waiters were not queued within {PATIENCE:?}")
+}
+
 /// A process with waiters, seen from here. Ends in order when dropped.
 struct Waiters {
     child: Child,
@@ -104,8 +117,8 @@ struct Waiters {
 }
 
 impl Waiters {
-    fn start(endpoints: &[String], waiters: usize) -> Result<Self> {
-        let arguments = [endpoints.join(","), waiters.to_string()];
+    fn start(endpoints: &[String], key: &str, waiters: usize) -> Result<Self> {
+        let arguments = [endpoints.join(","), key.to_owned(), waiters.to_string()];
         let mut child = Role::new(ROLE)
             .command(&arguments.each_ref().map(String::as_str))?
             .stdin(Stdio::piped())
@@ -152,13 +165,13 @@ impl Drop for Waiters {
 
 /// The process: waits as often as told, and says how many grants there were whenever it is asked.
 pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
-    let (ROLE, [endpoints, waiters]) = (name, arguments) else {
+    let (ROLE, [endpoints, key, waiters]) = (name, arguments) else {
         bail!("no role `{name}` with {arguments:?}");
     };
     let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
     let waiters: usize = waiters.parse()?;
     let backend = ours::open(&endpoints)?;
-    let lock = ours::lock(&backend, KEY)?;
+    let lock = ours::lock(&backend, key)?;
     let grants = Arc::new(AtomicU64::new(0));
     let ending = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -187,7 +200,7 @@ pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
         say(grants.load(Ordering::Relaxed))?;
     }
     ending.store(true, Ordering::Relaxed);
-    // Whoever still waits is turned away.
-    runtime.block_on(backend.close())?;
+    // Whoever still waits is turned away. What is not confirmed in time ends with the lease.
+    drop(runtime.block_on(backend.close()));
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@
 //! *file* refuse the one that is late. This program makes it happen and counts.
 //!
 //! It starts its own servers: a master, two replicas and three sentinels.
+#![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -27,6 +27,7 @@ impl Bench {
             for waiters in [FEW, MANY] {
                 let cost = cost_of_a_handover(cluster, PROCESSES, waiters)?;
                 round.record(format!("messages, {waiters} waiters"), cost.messages);
+                round.record(format!("failed acquires, {waiters} waiters"), cost.failed);
                 round.record(
                     format!("handovers a second, {waiters} waiters"),
                     cost.per_second,
@@ -58,6 +59,7 @@ impl Bench {
 }
 
 struct Cost {
+    failed: f64,
     messages: f64,
     per_second: f64,
 }
@@ -80,15 +82,23 @@ fn cost_of_a_handover(cluster: &EtcdCluster, processes: usize, waiters: usize) -
     }
     wait_for_line(cluster, &key, waiters)?;
     let messages = || anyhow::Ok(started(cluster.nodes()[0].metrics())?.messages());
-    let grants = |crowd: &mut [Waiters]| crowd.iter_mut().map(Waiters::grants).sum::<Result<u64>>();
+    let counts = |crowd: &mut [Waiters]| {
+        crowd
+            .iter_mut()
+            .try_fold([0, 0], |[all, all_failed], process| {
+                let [grants, failed] = process.counts()?;
+                anyhow::Ok([all + grants, all_failed + failed])
+            })
+    };
     drop(held);
 
-    let (messages_before, grants_before) = (messages()?, grants(&mut crowd)?);
+    let (messages_before, [grants_before, _]) = (messages()?, counts(&mut crowd)?);
     // sleep: the window of the measurement
     std::thread::sleep(WINDOW);
-    let (messages_after, grants_after) = (messages()?, grants(&mut crowd)?);
+    let (messages_after, [grants_after, failed]) = (messages()?, counts(&mut crowd)?);
     let handovers = (grants_after - grants_before) as f64;
     Ok(Cost {
+        failed: failed as f64,
         messages: (messages_after - messages_before) / handovers,
         per_second: handovers / WINDOW.as_secs_f64(),
     })
@@ -138,19 +148,21 @@ impl Waiters {
         self.answer().map(drop)
     }
 
-    fn grants(&mut self) -> Result<u64> {
+    /// How many acquires were granted, and how many failed.
+    fn counts(&mut self) -> Result<[u64; 2]> {
         let questions = self.questions.as_mut().context("the process has ended")?;
         writeln!(questions)?;
         questions.flush()?;
         self.answer()
     }
 
-    fn answer(&mut self) -> Result<u64> {
+    fn answer(&mut self) -> Result<[u64; 2]> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
             bail!("a process with waiters has ended");
         }
-        Ok(line.trim().parse()?)
+        let (grants, failed) = line.trim().split_once(' ').context("two counts")?;
+        Ok([grants.parse()?, failed.parse()?])
     }
 }
 
@@ -173,6 +185,7 @@ pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
     let backend = ours::open(&endpoints)?;
     let lock = ours::lock(&backend, key)?;
     let grants = Arc::new(AtomicU64::new(0));
+    let failed = Arc::new(AtomicU64::new(0));
     let ending = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -180,24 +193,29 @@ pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
         .build()?;
     for _ in 0..waiters {
         let (lock, grants) = (lock.clone(), Arc::clone(&grants));
-        let ending = Arc::clone(&ending);
+        let (failed, ending) = (Arc::clone(&failed), Arc::clone(&ending));
         runtime.spawn(async move {
             while !ending.load(Ordering::Relaxed) {
-                let guard = lock.acquire().await?;
+                // A server that is late while all come at once: this one comes again.
+                let Ok(guard) = lock.acquire().await else {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                };
                 grants.fetch_add(1, Ordering::Relaxed);
-                guard.release().await?;
+                // What is in doubt the backend goes on to release.
+                drop(guard.release().await);
             }
-            anyhow::Ok(())
         });
     }
-    let say = |figure: u64| -> Result<()> {
-        println!("{figure}");
+    let say = || -> Result<()> {
+        let [grants, failed] = [&grants, &failed].map(|count| count.load(Ordering::Relaxed));
+        println!("{grants} {failed}");
         Ok(std::io::stdout().flush()?)
     };
-    say(0)?;
+    say()?;
     for line in std::io::stdin().lines() {
         line?;
-        say(grants.load(Ordering::Relaxed))?;
+        say()?;
     }
     ending.store(true, Ordering::Relaxed);
     // Whoever still waits is turned away. What is not confirmed in time ends with the lease.

@@ -158,15 +158,16 @@ enum State {
 
 impl Attempt {
     pub(crate) fn new(shared: Arc<Shared>, request: Request, options: &AcquireOptions) -> Self {
+        let state = match options.check_for(&*shared.backend) {
+            Ok(()) => State::New,
+            Err(error) => State::Refused(error),
+        };
         Self {
             shared: Some(shared),
             generation: fork::generation(),
             request,
             limits: HoldLimits::of(options).map(Box::new),
-            state: match options.check() {
-                Ok(()) => State::New,
-                Err(error) => State::Refused(error),
-            },
+            state,
         }
     }
 

@@ -94,6 +94,9 @@ pub struct Capabilities {
     pub lock_delay: bool,
     /// Where a detached lock can be attached again.
     pub detach: DetachReach,
+    /// Whether a stated owner may acquire what it holds; see
+    /// [`Reentrant`](crate::wrap::Reentrant). No backend does it by itself.
+    pub reentry: bool,
 }
 
 impl Capabilities {
@@ -112,6 +115,7 @@ impl Capabilities {
             break_lock: false,
             lock_delay: false,
             detach: DetachReach::Process,
+            reentry: false,
         }
     }
 }

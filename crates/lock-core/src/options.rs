@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::{Error, ErrorKind, Mode, OwnerId, OwnerToken, Request, Result, Wait};
+use crate::{
+    Error, ErrorKind, LockBackend, Mode, OwnerId, OwnerOrigin, OwnerToken, Reentry, Request,
+    Result, Wait,
+};
 
 /// How to acquire: mode, wait limit, priority, lease and record. Every option has a default.
 ///
@@ -32,6 +35,7 @@ pub struct AcquireOptions {
     pub(crate) max_hold: Option<Duration>,
     pub(crate) hold_at_least: Option<Duration>,
     lock_delay: Option<Duration>,
+    reentry: Reentry,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +133,16 @@ impl AcquireOptions {
         self
     }
 
+    /// Lets the stated owner acquire what it holds: that is counted, and released with the last
+    /// guard. Default: it would wait for itself.
+    ///
+    /// The acquire fails with `InvalidConfig` if no [owner](Self::owner) is stated, and with
+    /// `Unsupported` where nobody counts: see [`Reentrant`](crate::wrap::Reentrant).
+    pub fn reentrant(mut self) -> Self {
+        self.reentry = Reentry::Counted;
+        self
+    }
+
     /// The owner, if one was stated.
     pub(crate) fn stated_owner(&self) -> Option<OwnerId> {
         self.owner
@@ -168,6 +182,19 @@ impl AcquireOptions {
         Ok(self.request(wait))
     }
 
+    /// Refuses what the backend cannot count, besides what contradicts itself.
+    pub(crate) fn check_for(&self, backend: &dyn LockBackend) -> Result<()> {
+        self.check()?;
+        if self.reentry == Reentry::Counted && !backend.capabilities().reentry {
+            let name = backend.capabilities().name;
+            return Err(Error::unsupported(
+                name,
+                "reentrant acquires: wrap it in Reentrant, or set `deadlock.reentrant`",
+            ));
+        }
+        Ok(())
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(record) = &self.record
             && record.len() > Self::MAX_RECORD_LEN
@@ -179,6 +206,13 @@ impl AcquireOptions {
                     record.len(),
                     Self::MAX_RECORD_LEN
                 ),
+            ));
+        }
+        let owner = self.owner.map(OwnerId::origin);
+        if self.reentry == Reentry::Counted && owner != Some(OwnerOrigin::Explicit) {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "a reentrant acquire has no stated owner; pass one made by OwnerId::new",
             ));
         }
         if let (Some(least), Some(most)) = (self.hold_at_least, self.max_hold)
@@ -201,6 +235,7 @@ impl AcquireOptions {
         request.label.clone_from(&self.label);
         request.record.clone_from(&self.record);
         request.lock_delay = self.lock_delay;
+        request.reentry = self.reentry;
         request
     }
 }

@@ -67,6 +67,18 @@ pub struct Request {
     pub site: Option<&'static std::panic::Location<'static>>,
     /// What is certain about where the acquire waits and the grant is held.
     pub anchor: Anchor,
+    /// What happens when the owner holds the key already.
+    pub reentry: Reentry,
+}
+
+/// What happens when an owner acquires what it holds already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reentry {
+    /// It would wait for itself, which is an error where deadlocks are detected.
+    #[default]
+    Refused,
+    /// It is counted; see [`Reentrant`](crate::wrap::Reentrant).
+    Counted,
 }
 
 /// What is certain about where an acquire waits and its grant is held.
@@ -101,6 +113,7 @@ impl Request {
             lock_delay: None,
             site: None,
             anchor: Anchor::None,
+            reentry: Reentry::Refused,
         }
     }
 }

@@ -19,12 +19,18 @@
 //! }
 //! ```
 //!
+//! [`Reentrant`] and [`LockOrder`] stand outside of [`Deadlock`].
+//!
 //! [`Deadlock`] stands outside whatever queues waiters of this process, because it reasons about
 //! owners of this process and the order they queue in. A [`Keepalive`](crate::Keepalive) stands
 //! directly around the backend whose leases it renews, below every other wrapper.
 
 mod deadlock;
 mod observed;
+mod order;
+mod reentrant;
 
 pub use deadlock::{Deadlock, WaitGraph};
 pub use observed::{Counters, CountersSnapshot, Event, EventKind, Observed, Observer};
+pub use order::{Inversion, LockOrder, OrderBook, OrderStep};
+pub use reentrant::Reentrant;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lock_core::wrap::{Deadlock, WaitGraph};
 use lock_core::{Capabilities, Error, ErrorKind, LockBackend, LockKey, Result};
 use once_cell::race::OnceBox;
 
@@ -11,6 +10,7 @@ use crate::config::Config;
 use crate::deployment::{Candidate, Deployment};
 use crate::kind::{self, BackendKind};
 use crate::routes::Route;
+use crate::watches::{Watch, Watches};
 
 /// Every backend that a name can get, and the rules that say which.
 #[derive(Debug)]
@@ -20,8 +20,7 @@ pub(crate) struct Backends {
     slots: BTreeMap<Arc<str>, Slot>,
     default: Arc<str>,
     routes: Vec<(Route, Arc<str>)>,
-    /// Of all backends together, if deadlocks are detected.
-    graph: Option<WaitGraph>,
+    watches: Watches,
 }
 
 /// A backend, built or not.
@@ -39,8 +38,8 @@ pub(crate) struct Built {
     pub(crate) capabilities: Capabilities,
     /// Whether a shutdown of the manager closes it.
     pub(crate) owned: bool,
-    /// Around it, if deadlocks are detected.
-    detection: Option<Arc<Deadlock>>,
+    /// Around it, as far as the settings say.
+    watch: Watch,
 }
 
 impl Built {
@@ -50,26 +49,20 @@ impl Built {
             backend,
             capabilities,
             owned,
-            detection: None,
+            watch: Watch::default(),
         }
     }
 
-    /// The same with deadlock detection around it.
-    fn watched(mut self, graph: Option<&WaitGraph>) -> Self {
-        if let Some(graph) = graph {
-            let detection = Arc::new(Deadlock::sharing(self.backend, graph.clone()));
-            self.backend = Arc::clone(&detection) as _;
-            self.detection = Some(detection);
-        }
+    /// The same as the settings about deadlocks say.
+    fn watched(mut self, watches: &Watches) -> Self {
+        self.watch = watches.over(&self.backend);
+        self.backend = self.watch.of_all(self.backend);
         self
     }
 
     /// The backend for the users of one key.
     pub(crate) fn of_key(&self, key: &LockKey) -> Arc<dyn LockBackend> {
-        match &self.detection {
-            Some(detection) => detection.of_key(key),
-            None => Arc::clone(&self.backend),
-        }
+        self.watch.of_key(&self.backend, key)
     }
 }
 
@@ -80,15 +73,15 @@ impl Backends {
         plugged: BTreeMap<String, Arc<dyn LockBackend>>,
     ) -> Result<Self> {
         config.check()?;
-        let graph = config.deadlock.detect.then(WaitGraph::new);
-        let slots = slots(plugged, graph.as_ref());
+        let watches = Watches::new(&config.deadlock);
+        let slots = slots(plugged, &watches);
         let deployment = config.deployment();
         let mut backends = Self {
             deployment,
             slots,
             default: "".into(),
             routes: Vec::new(),
-            graph,
+            watches,
             config,
         };
         backends.default = backends.choose()?;
@@ -135,14 +128,14 @@ impl Backends {
         if let Some(kind) = slot.kind {
             kind.require(place)?;
         }
-        slot.built(&self.config, self.graph.as_ref())?;
+        slot.built(&self.config, &self.watches)?;
         Ok(Arc::clone(name))
     }
 
     /// A backend by a name that was checked, or one that is only looked at.
     pub(crate) fn get(&self, name: &str) -> Result<&Built> {
         match self.slots.get(name) {
-            Some(slot) => slot.built(&self.config, self.graph.as_ref()),
+            Some(slot) => slot.built(&self.config, &self.watches),
             None => {
                 let place = "the backend asked for";
                 Err(kind::unknown_backend(place, name, &self.plugged()))
@@ -196,11 +189,11 @@ impl Slot {
     }
 
     /// The backend, built on first need. Racing threads may build it twice; one is dropped.
-    fn built(&self, config: &Config, graph: Option<&WaitGraph>) -> Result<&Built> {
+    fn built(&self, config: &Config, watches: &Watches) -> Result<&Built> {
         self.built.get_or_try_init(|| {
             let kind = self.kind.map(|kind| build(kind, config));
             kind.unwrap_or_else(|| unreachable!("what was plugged in is built"))
-                .map(|built| Box::new(built.watched(graph)))
+                .map(|built| Box::new(built.watched(watches)))
         })
     }
 }
@@ -270,7 +263,7 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
 /// A slot for every name. What is plugged in under the name of a built-in backend replaces it.
 fn slots(
     plugged: BTreeMap<String, Arc<dyn LockBackend>>,
-    graph: Option<&WaitGraph>,
+    watches: &Watches,
 ) -> BTreeMap<Arc<str>, Slot> {
     let built_in = BackendKind::ALL.into_iter().map(|kind| {
         let slot = Slot {
@@ -280,7 +273,7 @@ fn slots(
         (Arc::from(kind.name()), slot)
     });
     let plugged = plugged.into_iter().map(|(name, backend)| {
-        let built = Built::new(backend, true).watched(graph);
+        let built = Built::new(backend, true).watched(watches);
         let slot = Slot {
             kind: None,
             built: OnceBox::with_value(Box::new(built)),

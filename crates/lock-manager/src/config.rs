@@ -186,7 +186,9 @@ impl Config {
         LockKey::new("x")?
             .in_namespace(&self.namespace)
             .map_err(|error| explain::at(&self.place("namespace"), error.message()))?;
-        Ok(())
+        self.deadlock
+            .check()
+            .map_err(|problem| explain::at(&self.place("deadlock"), problem))
     }
 }
 

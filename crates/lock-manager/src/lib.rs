@@ -15,6 +15,7 @@ mod registry;
 mod routes;
 mod shutdown;
 mod tracked;
+mod watches;
 
 #[cfg(all(unix, feature = "file"))]
 pub use config::FileConfig;

@@ -95,6 +95,11 @@ fn a_bad_setting_is_told_with_file_key_reason_and_what_to_write() {
                  `.`, `_`, `-`, starting with a letter or digit",
             ),
             (
+                "[deadlock]\nreport_held_longer_than = \"30s\"",
+                "in locks.toml, `deadlock`: `report_held_longer_than` does nothing without `detect`; \
+                 write `detect = true`",
+            ),
+            (
                 "acquire = true",
                 "in locks.toml, `acquire`: found `true`, write a table",
             ),

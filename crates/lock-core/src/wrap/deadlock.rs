@@ -7,6 +7,7 @@ mod places;
 mod reach;
 mod reduction;
 mod slot;
+mod stalls;
 mod state;
 mod waiting;
 mod watch;

@@ -162,8 +162,9 @@ impl Provider for Config {
 pub(super) struct Origin(BTreeMap<&'static str, String>);
 
 /// The settings that are checked only when the backends are known.
-const CHECKED_LATER: [&str; 9] = [
+const CHECKED_LATER: [&str; 10] = [
     "backend",
+    "deadlock",
     "namespace",
     "routes",
     "threading",

@@ -157,7 +157,7 @@ impl Cluster {
         let route = self.route().await?;
         let request = KeepAliveRequest { id: lease };
         let exchange = async {
-            let stream = OneThenOpen(Some(request));
+            let stream = One(Some(request));
             let path = "/etcdserverpb.Lease/LeaseKeepAlive";
             let mut answers: Streaming<KeepAliveResponse> =
                 self.open_stream(&route, path, stream).await?;
@@ -364,19 +364,18 @@ impl Cluster {
     }
 }
 
-/// Sends one message and leaves the stream open, so that the answer comes.
-struct OneThenOpen<T>(Option<T>);
+/// One message, and the end: the server answers it first. A stream that stayed open would be kept
+/// by both sides for as long as the connection.
+struct One<T>(Option<T>);
 
-impl<T: Unpin> tokio_stream::Stream for OneThenOpen<T> {
+impl<T: Unpin> tokio_stream::Stream for One<T> {
     type Item = T;
 
     fn poll_next(
         mut self: std::pin::Pin<&mut Self>,
         _context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<T>> {
-        self.0.take().map_or(std::task::Poll::Pending, |message| {
-            std::task::Poll::Ready(Some(message))
-        })
+        std::task::Poll::Ready(self.0.take())
     }
 }
 

@@ -125,6 +125,8 @@ struct Table {
     /// Which lease an attempt lives by.
     attempts: HashMap<OwnerToken, OwnerToken>,
     running: bool,
+    /// When the loop looks again by itself.
+    next: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -152,20 +154,28 @@ impl Leases {
         validity: &Validity,
     ) -> bool {
         let mut table = self.table();
+        let due = Instant::now() + terms.ttl / RENEW_AFTER;
         if table.attempts.insert(attempt, terms.id).is_none() {
             let kept = table.leases.entry(terms.id).or_insert_with(|| Kept {
                 key: key.clone(),
                 validity: validity.clone(),
                 ttl: terms.ttl,
                 attempts: 0,
-                due: Instant::now() + terms.ttl / RENEW_AFTER,
+                due,
                 in_flight: false,
             });
             kept.attempts += 1;
         }
         let start = !std::mem::replace(&mut table.running, true);
+        // The loop goes through the whole table, so it is woken only for what it would miss.
+        let ends = validity
+            .deadline()
+            .map_or(due, |deadline| deadline.min(due));
+        let is_late = table.next.is_none_or(|next| ends < next);
         drop(table);
-        self.changed.notify_one();
+        if is_late {
+            self.changed.notify_one();
+        }
         start
     }
 
@@ -222,6 +232,7 @@ impl Leases {
         }
         let idle = table.leases.is_empty();
         table.running = !idle;
+        table.next = (!idle).then_some(plan.next);
         drop(table);
         for (_, validity) in expired {
             validity.lose(LossReason::Expired);

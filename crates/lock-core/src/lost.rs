@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::Sleep;
+
 use crate::blocking::may_park;
 use crate::clock::Instant;
 use crate::parking::ParkedThread;
@@ -20,6 +22,8 @@ pub struct Lost {
     validity: Option<Validity>,
     /// The place of the waker that this future left behind; taken back when it is dropped.
     place: Option<u64>,
+    /// Rings when the lease ends: nobody may look after one that was leaked or detached.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Lost {
@@ -27,6 +31,7 @@ impl Lost {
         Self {
             validity: Some(validity),
             place: None,
+            alarm: None,
         }
     }
 
@@ -35,6 +40,7 @@ impl Lost {
         Self {
             validity: None,
             place: None,
+            alarm: None,
         }
     }
 
@@ -91,15 +97,24 @@ impl Future for Lost {
         let Some(validity) = &self.validity else {
             return Poll::Pending;
         };
-        if let Some(reason) = validity.loss() {
-            return Poll::Ready(reason);
-        }
+        let validity = validity.clone();
         match validity.watch(self.place, context.waker()) {
-            Ok(place) => {
-                self.place = Some(place);
-                Poll::Pending
+            Ok(place) => self.place = Some(place),
+            Err(reason) => return Poll::Ready(reason),
+        }
+        loop {
+            if let Some(reason) = validity.loss() {
+                return Poll::Ready(reason);
             }
-            Err(reason) => Poll::Ready(reason),
+            let Some(deadline) = validity.deadline() else {
+                return Poll::Pending;
+            };
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(runtime::sleep(deadline.remaining())));
+            std::task::ready!(alarm.as_mut().poll(context));
+            // The lease was renewed meanwhile, or the timer is early.
+            self.alarm = None;
         }
     }
 }
@@ -109,6 +124,7 @@ impl Clone for Lost {
         Self {
             validity: self.validity.clone(),
             place: None,
+            alarm: None,
         }
     }
 }
@@ -124,6 +140,18 @@ impl Drop for Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_that_nobody_renews_is_told_when_it_ends() {
+        let terms = crate::LeaseTerms {
+            id: crate::OwnerToken::mint(),
+            ttl: Duration::from_millis(20),
+        };
+        let ends = Instant::now() + terms.ttl;
+        let lost = Validity::leased(terms, ends).lost();
+        assert_eq!(crate::block_on(lost), LossReason::Expired);
+        assert!(ends.has_passed());
+    }
 
     #[test]
     fn a_blocked_thread_and_a_callback_hear_of_the_loss() {

@@ -53,7 +53,13 @@ pub struct RedisConfig {
     pub replicas: u32,
     /// How long after a start of the server nothing is granted, so that leases of its previous life
     /// end first. At least the longest lease in use, to be of use. Default: none.
-    #[cfg_attr(feature = "serde", serde(with = "optional_duration_text"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            with = "optional_duration_text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub quarantine: Option<Duration>,
     /// Certificates for `rediss://` URLs.
     pub tls: TlsConfig,
@@ -324,7 +330,10 @@ mod optional_duration_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
-        super::duration_text::deserialize(deserializer).map(Some)
+        #[derive(serde::Deserialize)]
+        struct Text(#[serde(with = "super::duration_text")] Duration);
+        let text: Option<Text> = serde::Deserialize::deserialize(deserializer)?;
+        Ok(text.map(|Text(duration)| duration))
     }
 }
 

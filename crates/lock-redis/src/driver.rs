@@ -67,6 +67,8 @@ pub(crate) struct Driver {
     last_due: u64,
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
     debts: Arc<DebtCount>,
+    /// Whether the debts will be looked at.
+    dunning: bool,
     closed: bool,
     orphaned: bool,
     /// Who waits for the debts to be paid, until when.
@@ -118,6 +120,7 @@ impl Driver {
             last_due: 0,
             alarm: None,
             debts,
+            dunning: false,
             closed: false,
             orphaned: false,
             closing: Vec::new(),

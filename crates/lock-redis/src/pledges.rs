@@ -66,12 +66,19 @@ pub(crate) struct Debt {
     /// The connection that an acquire of it was sent over last.
     sent_over: Option<u64>,
     astray: bool,
+    /// Whether the short script may end it: it holds exclusively, and nobody seemed to wait.
+    alone: bool,
     /// When to send the cancel (again).
     due: Instant,
 }
 
 impl Debt {
     /// Whether an acquire may still come after a cancel over this connection.
+    /// Whether the short script may end it, which is tried once.
+    pub(crate) fn take_alone(&mut self) -> bool {
+        std::mem::take(&mut self.alone)
+    }
+
     pub(crate) fn may_be_late(&self, link: u64) -> bool {
         self.astray || self.sent_over.is_some_and(|sent_over| sent_over != link)
     }
@@ -101,7 +108,8 @@ impl Pledges {
             .is_none_or(|pending| pending.sent_over.is_some());
         if known {
             let astray = pending.as_ref().is_some_and(|pending| pending.astray)
-                || held.is_some_and(|held| held.astray);
+                || held.as_ref().is_some_and(|held| held.astray);
+            let alone = held.is_some_and(|held| held.exclusive);
             self.debts.entry(attempt).or_insert_with(|| Debt {
                 key,
                 names,
@@ -110,6 +118,7 @@ impl Pledges {
                     .map_or_else(String::new, |pending| pending.line.clone()),
                 sent_over: pending.as_ref().and_then(|pending| pending.sent_over),
                 astray,
+                alone: alone && !astray,
                 due: Instant::now(),
             });
         }
@@ -129,6 +138,10 @@ impl Pledges {
 
     pub(crate) fn owes(&self, attempt: OwnerToken) -> bool {
         self.debts.contains_key(&attempt)
+    }
+
+    pub(crate) fn debt_mut(&mut self, attempt: OwnerToken) -> Option<&mut Debt> {
+        self.debts.get_mut(&attempt)
     }
 
     pub(crate) fn debt(&self, attempt: OwnerToken) -> Option<&Debt> {

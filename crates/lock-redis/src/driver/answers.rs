@@ -63,6 +63,14 @@ impl Driver {
                 base => self.acquired(attempt, sent, base),
             },
             Purpose::Acquire(attempt) => self.attempt_answered(attempt, sent, &answer),
+            Purpose::Leave(attempt) if answer.is_bare_zero() => {
+                // By the short script: somebody waits, or it is not there. The long one knows.
+                if let Some(debt) = self.pledges.debt(attempt) {
+                    let names = debt.names.clone();
+                    self.mark_contended(&names);
+                    self.pay(attempt);
+                }
+            }
             Purpose::Leave(attempt) => {
                 if let Some(debt) = self.pledges.debt(attempt) {
                     let names = debt.names.clone();
@@ -318,6 +326,11 @@ impl Answer {
         }
     }
 
+    /// What the short scripts say when the long ones are needed.
+    fn is_bare_zero(&self) -> bool {
+        self.0.len() == 1 && self.number(0) == 0
+    }
+
     pub(super) fn text(&self, place: usize) -> String {
         let value = self.0.get(place).cloned().unwrap_or(Value::Nil);
         redis::from_redis_value(value).unwrap_or_default()
@@ -328,6 +341,7 @@ impl Answer {
         let now = match purpose {
             Purpose::AcquireFree(_) | Purpose::Renew { .. } => self.number(0),
             Purpose::Release { alone: true, .. } => 0,
+            Purpose::Leave(_) if self.0.len() == 1 => 0,
             _ => self.number(1),
         };
         (now > 0).then_some(now)

@@ -186,16 +186,29 @@ impl Driver {
         };
         let pause = self.config.response_timeout;
         self.pledges.press(attempt, pause);
-        let Some(debt) = self.pledges.debt(attempt) else {
+        let (lines, contended) = (&self.lines, &self.contended);
+        let Some(debt) = self.pledges.debt_mut(attempt) else {
             return;
         };
-        let late = if debt.may_be_late(link) { "late" } else { "" };
-        let call = Call::on(Script::leave(), &debt.names)
-            .arg(attempt.to_string())
-            .arg(debt.line.as_str())
-            .arg(late);
-        self.due_at(Instant::now() + pause, Due::Debts);
+        let call = if debt.take_alone() && !is_contended(lines, contended, &debt.names) {
+            Call::new(Script::leave_alone(), vec![debt.names.base.clone()])
+                .arg(format!("{attempt} "))
+        } else {
+            let late = if debt.may_be_late(link) { "late" } else { "" };
+            Call::on(Script::leave(), &debt.names)
+                .arg(attempt.to_string())
+                .arg(debt.line.as_str())
+                .arg(late)
+        };
+        self.dun();
         self.transmit(Open::new(Purpose::Leave(attempt), call, slot));
+    }
+
+    /// Sees to it that the debts are looked at again.
+    pub(super) fn dun(&mut self) {
+        if self.pledges.has_debts() && !std::mem::replace(&mut self.dunning, true) {
+            self.due_at(Instant::now() + self.config.response_timeout, Due::Debts);
+        }
     }
 
     pub(super) fn press_debts(&mut self, node: &str) {

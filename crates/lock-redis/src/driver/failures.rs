@@ -73,7 +73,7 @@ impl Driver {
             }
             Purpose::Leave(attempt) => {
                 self.pledges.press(attempt, self.config.retry_delay);
-                self.due_at(at, Due::Debts);
+                self.dun();
             }
             Purpose::Nudge(names) => self.nudge_at(&names, at),
             _ => {

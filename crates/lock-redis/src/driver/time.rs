@@ -8,6 +8,7 @@ use lock_core::clock::Instant;
 use lock_core::{ErrorKind, InspectQuery, OwnerToken, Renewal, Select};
 
 use super::Driver;
+use super::calls::Open;
 use crate::error::{error, unavailable};
 use crate::inspect;
 use crate::names::Names;
@@ -51,7 +52,7 @@ impl Driver {
     pub(super) fn is_time(&mut self, context: &mut Context<'_>) -> bool {
         let first_due = self.dues.keys().next().map(|(at, _)| *at);
         let first_call = self.calls.values().next();
-        let first_call = first_call.map(|open| open.sent + self.config.response_timeout);
+        let first_call = first_call.map(|open| self.overdue_at(open));
         let Some(next) = [first_due, first_call].into_iter().flatten().min() else {
             self.alarm = None;
             return false;
@@ -111,9 +112,11 @@ impl Driver {
             Due::Nudge(base) => self.nudge(base),
             Due::GiveUp(attempt) => self.give_up_waiting(attempt),
             Due::Debts => {
+                self.dunning = false;
                 for attempt in self.pledges.debts_due(self.config.response_timeout) {
                     self.pay(attempt);
                 }
+                self.dun();
             }
             Due::Connect(node) => {
                 if !self.links.contains_key(&node) {
@@ -148,11 +151,18 @@ impl Driver {
         self.renew(batch, None);
     }
 
+    /// When a call counts as unanswered: a connection that is heard of answers in turn.
+    fn overdue_at(&self, open: &Open) -> Instant {
+        let mut links = self.links.values();
+        let link = links.find(|link| link.id == open.link);
+        let heard = link.map_or(open.sent, |link| link.heard);
+        open.sent.max(heard) + self.config.response_timeout
+    }
+
     /// Gives a connection up that stays silent while something is asked.
     fn check_links(&mut self) {
-        let silence = self.config.response_timeout;
         while let Some(open) = self.calls.values().next() {
-            if !(open.sent + silence).has_passed() {
+            if !self.overdue_at(open).has_passed() {
                 return;
             }
             let mut links = self.links.iter();

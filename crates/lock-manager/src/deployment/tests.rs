@@ -138,6 +138,21 @@ fn without_a_pool_the_configured_backend_that_reaches_farthest_is_chosen() {
     }
 }
 
+/// What to write for a backend that reaches so far, by what this build has.
+fn advice(scope: Scope) -> String {
+    let kinds = BackendKind::ALL.into_iter();
+    let reaching = kinds.filter(|kind| kind.is_available() && kind.scope() >= scope);
+    let written: Vec<String> = reaching
+        .map(|kind| format!("`backend = \"{kind}\"`"))
+        .collect();
+    match written.as_slice() {
+        [] => "no backend of this build excludes processes on other hosts; plug one in with \
+               `LockManager::builder()`"
+            .to_owned(),
+        written => format!("write {}", written.join(" or ")),
+    }
+}
+
 #[test]
 fn a_backend_that_does_not_reach_is_refused_with_what_to_write() {
     for (deployment, backend, expected) in [
@@ -146,43 +161,42 @@ fn a_backend_that_does_not_reach_is_refused_with_what_to_write() {
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude the processes of one host because pool `prefork` runs its workers \
-             as processes; write `backend = \"file\"` or `backend = \"sqlite\"`",
+             as processes; {host}",
         ),
         (
             deployment(Pool::Prefork, None, None),
             FILE,
             "`backend`: backend `file` excludes only the processes of one host, but a lock must \
              exclude processes on other hosts because pool `prefork` runs several processes and \
-             `hosts` is not stated; no backend of this build excludes \
-             processes on other hosts; plug one in with `LockManager::builder()`; or if all of them \
+             `hosts` is not stated; {network}; or if all of them \
              run on one host, write `hosts = 1`",
         ),
         (
             deployment(Pool::Threads, 2, None),
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
-             a lock must exclude the processes of one host because `worker_processes` is 2; write \
-             `backend = \"file\"` or `backend = \"sqlite\"`",
+             a lock must exclude the processes of one host because `worker_processes` is 2; {host}",
         ),
         (
             deployment(Pool::Solo, None, 2),
             FILE,
             "`backend`: backend `file` excludes only the processes of one host, but a lock must \
-             exclude processes on other hosts because `hosts` is 2; no backend of this build excludes \
-             processes on other hosts; plug one in with `LockManager::builder()`",
+             exclude processes on other hosts because `hosts` is 2; {network}",
         ),
         (
             deployment(Pool::Custom, 1, None),
             THREADING,
             "`backend`: backend `threading` excludes only the tasks and threads of one process, but \
              a lock must exclude processes on other hosts because pool `custom` runs on an unstated \
-             number of hosts; no backend of this build excludes \
-             processes on other hosts; plug one in with `LockManager::builder()`; or state \
+             number of hosts; {network}; or state \
              `worker_processes` and `hosts`",
         ),
     ] {
         let error = deployment.check("`backend`", backend).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        let expected = expected
+            .replace("{host}", &advice(Scope::Host))
+            .replace("{network}", &advice(Scope::Network));
         assert_eq!(error.message(), expected);
     }
     for (deployment, backend) in [

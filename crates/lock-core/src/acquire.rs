@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 use crate::blocking::may_park;
@@ -14,8 +15,8 @@ use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::parking::ParkedThread;
 use crate::{
-    AcquireOptions, Anchor, BoxFuture, Error, ErrorKind, Grant, LockGuard, Request, Result, Step,
-    Wait, fork, runtime,
+    AcquireOptions, Anchor, BoxFuture, Error, ErrorKind, Grant, LockGuard, Mode, OwnerToken,
+    Result, Step, Wait, fork, runtime,
 };
 
 /// A pending acquire. It keeps its place in the queue until it is dropped.
@@ -34,6 +35,7 @@ pub struct Acquire {
 }
 
 impl Acquire {
+    #[inline]
     pub(crate) fn new(attempt: Attempt) -> Self {
         Self {
             attempt,
@@ -50,10 +52,12 @@ impl Acquire {
     /// # Blocking
     /// Parks the thread as long as the wait limit allows. Do not call it on a thread that runs
     /// async tasks.
+    #[inline]
     pub fn wait(mut self) -> Result<LockGuard> {
-        self.attempt
-            .wait()
-            .and_then(|granted| self.attempt.or_timeout(granted))
+        match self.attempt.wait()? {
+            Some(guard) => Ok(guard),
+            None => Err(self.attempt.timeout()),
+        }
     }
 
     /// Starts the acquire and runs `callback` whenever it may be ready: then call
@@ -89,9 +93,13 @@ impl Acquire {
 impl Future for Acquire {
     type Output = Result<LockGuard>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let granted = std::task::ready!(self.attempt.poll(context));
-        Poll::Ready(granted.and_then(|granted| self.attempt.or_timeout(granted)))
+        Poll::Ready(match std::task::ready!(self.attempt.poll(context)) {
+            Ok(Some(guard)) => Ok(guard),
+            Ok(None) => Err(self.attempt.timeout()),
+            Err(error) => Err(error),
+        })
     }
 }
 
@@ -117,14 +125,19 @@ impl<F: Fn() + Send + Sync> Wake for Callback<F> {
 }
 
 /// One attempt from request to guard. Dropping it ends the attempt, in any state.
+///
+/// It is small, and the request is made where it is shown to the backend: to move a request costs as
+/// much as a lock.
 pub(crate) struct Attempt {
     /// Goes to the guard.
     shared: Option<Arc<Shared>>,
+    /// `None` for those of the lock.
+    options: Option<Box<AcquireOptions>>,
+    wait: Wait,
+    site: &'static Location<'static>,
+    anchor: Anchor,
     /// The fork generation it was made in.
     generation: u64,
-    /// Stays where it is: moving it would cost as much as a lock.
-    request: Request,
-    limits: Option<Box<HoldLimits>>,
     state: State,
 }
 
@@ -144,36 +157,44 @@ impl HoldLimits {
 }
 
 enum State {
-    /// The options were refused.
-    Refused(Error),
     /// Not asked yet.
     New,
-    /// The backend knows the attempt.
-    Asked {
-        step: Option<BoxFuture<Result<Option<Grant>>>>,
-        timer: Option<Pin<Box<Sleep>>>,
-    },
+    /// The backend is being asked.
+    Asking(OwnerToken),
+    /// It must wait.
+    Waiting(Box<Waiting>),
     Over,
 }
 
+struct Waiting {
+    attempt: OwnerToken,
+    mode: Mode,
+    step: BoxFuture<Result<Option<Grant>>>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
 impl Attempt {
-    pub(crate) fn new(shared: Arc<Shared>, request: Request, options: &AcquireOptions) -> Self {
-        let state = match options.check_for(&*shared.backend) {
-            Ok(()) => State::New,
-            Err(error) => State::Refused(error),
-        };
+    #[inline]
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        options: Option<Box<AcquireOptions>>,
+        wait: Wait,
+        site: &'static Location<'static>,
+    ) -> Self {
         Self {
             shared: Some(shared),
+            options,
+            wait,
+            site,
+            anchor: Anchor::None,
             generation: fork::generation(),
-            request,
-            limits: HoldLimits::of(options).map(Box::new),
-            state,
+            state: State::New,
         }
     }
 
     /// States what is certain about where it waits and holds.
     pub(crate) fn anchor(&mut self, anchor: Anchor) {
-        self.request.anchor = anchor;
+        self.anchor = anchor;
     }
 
     fn shared(&self) -> &Shared {
@@ -183,20 +204,31 @@ impl Attempt {
             .unwrap_or_else(|| unreachable!("an acquire that has answered is asked no more"))
     }
 
+    #[inline]
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
-        if let Some(outcome) = self.ask() {
-            return Poll::Ready(outcome);
+        if let State::New = self.state {
+            // A task that never has to wait must let others of its thread run all the same.
+            let budget = std::task::ready!(coop::poll_proceed(context));
+            if let Some(outcome) = self.ask() {
+                budget.made_progress();
+                return Poll::Ready(outcome);
+            }
         }
+        self.poll_waiting(context)
+    }
+
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
         loop {
             if let Poll::Ready(outcome) = self.poll_step(context) {
                 return Poll::Ready(outcome);
             }
-            let State::Asked { timer, .. } = &mut self.state else {
+            let State::Waiting(waiting) = &mut self.state else {
                 return Poll::Pending;
             };
-            let Some(deadline) = self.request.wait.deadline() else {
+            let Some(deadline) = self.wait.deadline() else {
                 return Poll::Pending;
             };
+            let timer = &mut waiting.timer;
             let sleep = timer.get_or_insert_with(|| Box::pin(runtime::sleep(deadline.remaining())));
             std::task::ready!(sleep.as_mut().poll(context));
             // The timer's clock stops in suspend, ours does not; and it may fire early.
@@ -208,25 +240,32 @@ impl Attempt {
     }
 
     /// Waits on this thread, which is parked with the time limit instead of a timer.
+    #[inline]
     pub(crate) fn wait(&mut self) -> Result<Option<LockGuard>> {
         // Whatever runs this does nothing else until there is an answer.
-        self.request.anchor = self.request.anchor.max(Anchor::Wait);
-        if let Some(outcome) = self.ask() {
+        self.anchor = self.anchor.max(Anchor::Wait);
+        if let State::New = self.state
+            && let Some(outcome) = self.ask()
+        {
             return outcome;
         }
+        self.park()
+    }
+
+    fn park(&mut self) -> Result<Option<LockGuard>> {
         let thread = ParkedThread::current();
         loop {
             if let Poll::Ready(outcome) = thread.poll(|context| self.poll_step(context)) {
                 return outcome;
             }
-            if !matches!(self.state, State::Asked { .. }) {
+            if !matches!(self.state, State::Waiting(_)) {
                 return Ok(None);
             }
             if let Err(error) = may_park() {
                 self.end();
                 return Err(error.with_key(&self.shared().key));
             }
-            match self.request.wait.deadline() {
+            match self.wait.deadline() {
                 None => thread.park(None),
                 Some(deadline) if deadline.has_passed() => return self.give_up(),
                 Some(deadline) => thread.park(Some(deadline.remaining())),
@@ -235,84 +274,79 @@ impl Attempt {
     }
 
     /// The first contact with the backend; answers at once when nobody is in the way.
+    #[inline]
     fn ask(&mut self) -> Option<Result<Option<LockGuard>>> {
-        match &mut self.state {
-            State::New => {}
-            State::Refused(error) => {
-                let error = error.clone();
-                self.state = State::Over;
-                return Some(Err(error.with_key(&self.shared().key)));
-            }
-            State::Asked { .. } | State::Over => return None,
-        }
+        self.state = State::Over;
         if self.generation != fork::generation() {
-            self.state = State::Over;
             return Some(Err(self.forked()));
         }
-        if self
-            .request
-            .wait
-            .deadline()
-            .is_some_and(Instant::has_passed)
-        {
-            self.request.wait = Wait::Now;
+        if self.wait.deadline().is_some_and(Instant::has_passed) {
+            self.wait = Wait::Now;
         }
+        let shared = self.shared.as_deref()?;
+        let options = self.options.as_deref().unwrap_or(&shared.options);
+        if let Err(error) = options.check_for(&*shared.backend) {
+            return Some(Err(error.with_key(&shared.key)));
+        }
+        let mut request = options.request(self.wait);
+        request.site = Some(self.site);
+        request.anchor = self.anchor;
+        let (attempt, mode) = (request.attempt, request.mode);
         // Invariant: from here on the attempt is ended by `Drop`, also if the backend panics.
-        self.state = State::Asked {
-            step: None,
-            timer: None,
-        };
-        let shared = self.shared();
-        match shared.backend.acquire(&shared.key, &self.request) {
-            Step::Ready(outcome) => Some(self.settle(outcome)),
-            Step::Waiting(future) => {
-                self.state = State::Asked {
-                    step: Some(future),
+        self.state = State::Asking(attempt);
+        match shared.backend.acquire(&shared.key, &request) {
+            Step::Ready(outcome) => Some(self.settle(outcome, mode)),
+            Step::Waiting(step) => {
+                self.state = State::Waiting(Box::new(Waiting {
+                    attempt,
+                    mode,
+                    step,
                     timer: None,
-                };
+                }));
                 None
             }
         }
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
-        let State::Asked {
-            step: Some(step), ..
-        } = &mut self.state
-        else {
+        let State::Waiting(waiting) = &mut self.state else {
             return Poll::Pending;
         };
         if self.generation != fork::generation() {
             return Poll::Ready(Err(self.forked()));
         }
-        let outcome = std::task::ready!(step.as_mut().poll(context));
-        Poll::Ready(self.settle(outcome))
+        let outcome = std::task::ready!(waiting.step.as_mut().poll(context));
+        let mode = waiting.mode;
+        Poll::Ready(self.settle(outcome, mode))
     }
 
     /// Turns the backend's answer into a guard, or ends the attempt.
-    fn settle(&mut self, outcome: Result<Option<Grant>>) -> Result<Option<LockGuard>> {
+    #[inline]
+    fn settle(&mut self, outcome: Result<Option<Grant>>, mode: Mode) -> Result<Option<LockGuard>> {
         match outcome {
             Ok(Some(grant)) => {
                 let Some(shared) = self.shared.take() else {
                     return Ok(None);
                 };
                 self.state = State::Over;
-                let guard = LockGuard::new(shared, grant, self.request.mode);
-                Ok(Some(
-                    guard.limited(self.limits.take().map(|limits| *limits)),
-                ))
+                let limits = HoldLimits::of(self.options.as_deref().unwrap_or(&shared.options));
+                let guard = LockGuard::new(shared, grant, mode);
+                Ok(Some(guard.limited(limits)))
             }
             Ok(None) => {
                 self.state = State::Over;
                 Ok(None)
             }
-            Err(error) => {
-                self.end();
-                Err(match error.key() {
-                    Some(_) => error,
-                    None => error.with_key(&self.shared().key),
-                })
-            }
+            Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, error: Error) -> Error {
+        self.end();
+        match error.key() {
+            Some(_) => error,
+            None => error.with_key(&self.shared().key),
         }
     }
 
@@ -323,27 +357,29 @@ impl Attempt {
 
     /// Ends the attempt: the backend hears of it once, after its future is gone.
     fn end(&mut self) {
-        let State::Asked { step, timer } = std::mem::replace(&mut self.state, State::Over) else {
-            return;
+        let (attempt, waiting) = match std::mem::replace(&mut self.state, State::Over) {
+            State::New | State::Over => return,
+            State::Asking(attempt) => (attempt, None),
+            State::Waiting(waiting) => (waiting.attempt, Some(waiting)),
         };
         if self.generation == fork::generation() {
-            drop((step, timer));
+            drop(waiting);
             let shared = self.shared();
-            shared.backend.abandon(&shared.key, self.request.attempt);
+            shared.backend.abandon(&shared.key, attempt);
         } else {
-            // Their drop may wait for a mutex whose owner stayed in the parent.
-            std::mem::forget((step, timer));
+            // Its drop may wait for a mutex whose owner stayed in the parent.
+            std::mem::forget(waiting);
         }
     }
 
-    pub(crate) fn or_timeout(&self, granted: Option<LockGuard>) -> Result<LockGuard> {
-        granted.ok_or_else(|| {
-            Error::new(ErrorKind::Timeout, "another holder kept it the whole time")
-                .with_key(&self.shared().key)
-                .with_backend(self.shared().backend.capabilities().name)
-        })
+    #[cold]
+    pub(crate) fn timeout(&self) -> Error {
+        Error::new(ErrorKind::Timeout, "another holder kept it the whole time")
+            .with_key(&self.shared().key)
+            .with_backend(self.shared().backend.capabilities().name)
     }
 
+    #[cold]
     fn forked(&self) -> Error {
         Error::new(
             ErrorKind::Closed,
@@ -354,16 +390,19 @@ impl Attempt {
 }
 
 impl Drop for Attempt {
+    #[inline]
     fn drop(&mut self) {
-        self.end();
+        if let State::Asking(_) | State::Waiting(_) = self.state {
+            self.end();
+        }
     }
 }
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Refused(_) | State::New => "new",
-            State::Asked { .. } => "asked",
+            State::New => "new",
+            State::Asking(_) | State::Waiting(_) => "asked",
             State::Over => "over",
         };
         f.debug_struct("Attempt")

@@ -89,26 +89,29 @@ impl Hash for OwnerToken {
 impl OwnerToken {
     /// A token that no attempt ever had.
     #[must_use]
+    #[inline]
     pub fn mint() -> Self {
         let generation = fork::generation();
         BLOCK.with(|block| {
-            let (made_in, process, next) = block.get();
-            if made_in != generation || next.is_multiple_of(BLOCK_LEN) {
+            let counter = block.next.get();
+            if block.generation.get() != generation || counter.is_multiple_of(BLOCK_LEN) {
                 return Self::mint_from_new_block(block, generation);
             }
-            block.set((made_in, process, next + 1));
+            block.next.set(counter + 1);
             Self {
-                process,
-                counter: next,
+                process: block.process.get(),
+                counter,
             }
         })
     }
 
     #[cold]
-    fn mint_from_new_block(block: &Cell<Block>, generation: u64) -> Self {
+    fn mint_from_new_block(block: &Block, generation: u64) -> Self {
         let process = ProcessNonce::current();
         let counter = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * BLOCK_LEN;
-        block.set((generation, process, counter + 1));
+        block.generation.set(generation);
+        block.process.set(process);
+        block.next.set(counter + 1);
         Self { process, counter }
     }
 
@@ -133,11 +136,22 @@ impl OwnerToken {
 const BLOCK_LEN: u64 = 1 << 16;
 static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
 
-/// Fork generation, nonce, next counter. A counter at a block's start means: draw a new block.
-type Block = (u64, ProcessNonce, u64);
+/// The counters that a thread has drawn.
+struct Block {
+    generation: Cell<u64>,
+    process: Cell<ProcessNonce>,
+    /// At a block's start it means: draw a new block.
+    next: Cell<u64>,
+}
 
 thread_local! {
-    static BLOCK: Cell<Block> = const { Cell::new((0, ProcessNonce(0), 0)) };
+    static BLOCK: Block = const {
+        Block {
+            generation: Cell::new(0),
+            process: Cell::new(ProcessNonce(0)),
+            next: Cell::new(0),
+        }
+    };
 }
 
 impl fmt::Display for OwnerToken {

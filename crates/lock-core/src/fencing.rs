@@ -29,6 +29,7 @@ impl FencingNumber {
 
     /// The first number of a base. `None` when the base is over [`MAX_BASE`](Self::MAX_BASE): the
     /// backend must then refuse to grant, for a number that wraps would go back.
+    #[inline]
     #[must_use]
     pub fn from_base(base: u64) -> Option<Self> {
         (base <= Self::MAX_BASE).then_some(Self(base << LOCAL_BITS))
@@ -54,6 +55,7 @@ impl FencingNumber {
     }
 
     /// The whole number.
+    #[inline]
     pub fn get(self) -> u64 {
         self.0
     }
@@ -89,6 +91,7 @@ pub struct FencingToken {
 
 impl FencingToken {
     /// A token, as a guard gives it or as it was sent over a wire.
+    #[inline]
     #[must_use]
     pub fn new(epoch: u32, number: FencingNumber) -> Self {
         Self { epoch, number }
@@ -100,6 +103,7 @@ impl FencingToken {
     }
 
     /// The number within the epoch.
+    #[inline]
     pub fn number(self) -> FencingNumber {
         self.number
     }

@@ -44,6 +44,7 @@ pub(crate) struct Bounds {
 }
 
 impl LockGuard {
+    #[inline]
     pub(crate) fn new(shared: Arc<Shared>, mut grant: Grant, mode: Mode) -> Self {
         let generation = fork::generation();
         // The lease may serve other guards, whose signals must not end with this one's.
@@ -58,6 +59,7 @@ impl LockGuard {
     }
 
     /// Applies the options that outlive the acquire.
+    #[inline]
     pub(crate) fn limited(mut self, limits: Option<HoldLimits>) -> Self {
         if let Some(limits) = limits {
             self.bounds = Some(Box::new(Bounds {
@@ -419,6 +421,7 @@ impl LockGuard {
 }
 
 impl Drop for LockGuard {
+    #[inline]
     fn drop(&mut self) {
         if self.generation != fork::generation() {
             // The lock stays with the parent.

@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) key: LockKey,
     pub(crate) backend: Arc<dyn LockBackend>,
     pub(crate) fencing_epoch: u32,
-    options: AcquireOptions,
+    pub(crate) options: AcquireOptions,
 }
 
 impl Lock {
@@ -106,8 +106,10 @@ impl Lock {
     /// # Cancel safety
     /// Dropping the future at any point leaves no lock and no queue entry.
     #[track_caller]
+    #[inline]
     pub fn acquire(&self) -> Acquire {
-        Acquire::new(self.attempt(&self.shared.options, None, Location::caller()))
+        let wait = self.shared.options.wait();
+        Acquire::new(self.attempt(wait, Location::caller()))
     }
 
     /// The same, with other options.
@@ -119,7 +121,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire).
     #[track_caller]
     pub fn acquire_with(&self, options: &AcquireOptions) -> Acquire {
-        Acquire::new(self.attempt(options, None, Location::caller()))
+        Acquire::new(self.attempt_with(options, options.wait(), Location::caller()))
     }
 
     /// One attempt, no waiting; `None` when contended.
@@ -131,7 +133,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire).
     #[track_caller]
     pub fn try_acquire(&self) -> TryAcquire {
-        self.try_acquire_with(&self.shared.options)
+        TryAcquire(self.attempt(Wait::Now, Location::caller()))
     }
 
     /// One attempt with other options, whose wait limit is ignored.
@@ -143,7 +145,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire).
     #[track_caller]
     pub fn try_acquire_with(&self, options: &AcquireOptions) -> TryAcquire {
-        TryAcquire(self.attempt(options, Some(Wait::Now), Location::caller()))
+        TryAcquire(self.attempt_with(options, Wait::Now, Location::caller()))
     }
 
     /// Waits at most `limit`; `None` when the lock was not free in time.
@@ -155,20 +157,22 @@ impl Lock {
     /// As [`acquire`](Self::acquire).
     #[track_caller]
     pub fn try_acquire_for(&self, limit: Duration) -> TryAcquire {
-        let wait = Wait::at_most(limit);
-        TryAcquire(self.attempt(&self.shared.options, Some(wait), Location::caller()))
+        TryAcquire(self.attempt(Wait::at_most(limit), Location::caller()))
     }
 
-    pub(crate) fn attempt(
+    #[inline]
+    pub(crate) fn attempt(&self, wait: Wait, site: &'static Location<'static>) -> Attempt {
+        Attempt::new(Arc::clone(&self.shared), None, wait, site)
+    }
+
+    pub(crate) fn attempt_with(
         &self,
         options: &AcquireOptions,
-        wait: Option<Wait>,
+        wait: Wait,
         site: &'static Location<'static>,
     ) -> Attempt {
-        let wait = wait.unwrap_or_else(|| options.wait());
-        let mut request = options.request(wait);
-        request.site = Some(site);
-        Attempt::new(Arc::clone(&self.shared), request, options)
+        let options = Some(Box::new(options.clone()));
+        Attempt::new(Arc::clone(&self.shared), options, wait, site)
     }
 
     /// Takes over a lock that was detached from its guard, here or, where the backend reaches that
@@ -254,6 +258,7 @@ impl TryAcquire {
 impl Future for TryAcquire {
     type Output = Result<Option<LockGuard>>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll(context)
     }

@@ -164,6 +164,7 @@ impl AcquireOptions {
     }
 
     /// The deadline of the wait limit, counted from now.
+    #[inline]
     pub(crate) fn wait(&self) -> Wait {
         match self.wait {
             WaitLimit::None => Wait::Forever,
@@ -195,7 +196,15 @@ impl AcquireOptions {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
+        if self.record.is_none() && self.hold_at_least.is_none() {
+            return Ok(());
+        }
+        self.check_bounds()
+    }
+
+    fn check_bounds(&self) -> Result<()> {
         if let Some(record) = &self.record
             && record.len() > Self::MAX_RECORD_LEN
         {
@@ -227,6 +236,7 @@ impl AcquireOptions {
     }
 
     /// The request of one new attempt, unchecked.
+    #[inline]
     pub(crate) fn request(&self, wait: Wait) -> Request {
         let mut request = Request::new(OwnerToken::mint(), self.mode, wait);
         request.priority = self.priority;

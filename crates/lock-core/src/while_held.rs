@@ -2,6 +2,7 @@
 
 use std::panic::Location;
 
+use crate::acquire::Attempt;
 use crate::{AcquireOptions, Anchor, Lock, LockGuard, Result};
 
 impl Lock {
@@ -26,7 +27,8 @@ impl Lock {
     /// async tasks.
     #[track_caller]
     pub fn while_held<T>(&self, work: impl FnOnce(&LockGuard) -> T) -> Result<T> {
-        self.while_held_with(self.options(), work)
+        let attempt = self.attempt(self.options().wait(), Location::caller());
+        run(attempt, work)
     }
 
     /// The same, with other options.
@@ -43,10 +45,14 @@ impl Lock {
         options: &AcquireOptions,
         work: impl FnOnce(&LockGuard) -> T,
     ) -> Result<T> {
-        let mut attempt = self.attempt(options, None, Location::caller());
-        attempt.anchor(Anchor::Hold);
-        let granted = attempt.wait()?;
-        let guard = attempt.or_timeout(granted)?;
-        Ok(work(&guard))
+        let attempt = self.attempt_with(options, options.wait(), Location::caller());
+        run(attempt, work)
     }
+}
+
+fn run<T>(mut attempt: Attempt, work: impl FnOnce(&LockGuard) -> T) -> Result<T> {
+    attempt.anchor(Anchor::Hold);
+    let granted = attempt.wait()?;
+    let guard = granted.ok_or_else(|| attempt.timeout())?;
+    Ok(work(&guard))
 }

@@ -2,6 +2,7 @@
 
 pub mod blocking;
 
+mod attempts;
 mod backends;
 mod config;
 mod deployment;

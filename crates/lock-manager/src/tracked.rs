@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use lock_core::{
     OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
 };
 
+use crate::attempts::Attempts;
 use crate::gate::Gate;
 use crate::registry::Registry;
 
@@ -25,15 +26,8 @@ pub(crate) struct Tracked {
     gate: Arc<Gate>,
     registry: Weak<ForkLocal<Registry>>,
     /// Of this process: a child starts without any.
-    attempts: ForkLocal<Mutex<Vec<(OwnerToken, Stage)>>>,
+    attempts: ForkLocal<Attempts>,
     me: Weak<Self>,
-}
-
-/// How far an attempt has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Waiting,
-    Held,
 }
 
 /// What all names of a manager have in common.
@@ -72,45 +66,26 @@ impl Tracked {
 
     /// How many attempts of this process hold the lock and wait for it.
     pub(crate) fn count(&self) -> (usize, usize) {
-        let Some(attempts) = self.attempts.get() else {
-            return (0, 0);
-        };
-        let attempts = lock(attempts);
-        let held = attempts
-            .iter()
-            .filter(|(_, stage)| *stage == Stage::Held)
-            .count();
-        (held, attempts.len() - held)
+        self.attempts.get().map_or((0, 0), Attempts::count)
     }
 
     /// The attempts, and this name in the registry of this process: a handle may come from before a
     /// fork, and the child's registry starts empty.
-    fn attempts(&self) -> MutexGuard<'_, Vec<(OwnerToken, Stage)>> {
-        let attempts = self.attempts.get_or_init(|| {
+    #[inline]
+    fn attempts(&self) -> &Attempts {
+        self.attempts.get_or_init(|| {
             if let (Some(registry), Some(me)) = (self.registry.upgrade(), self.me.upgrade()) {
                 registry.get_or_init(Registry::default).adopt(&me);
             }
-            Mutex::default()
-        });
-        lock(attempts)
+            Attempts::default()
+        })
     }
 
-    fn enter(&self, attempt: OwnerToken, stage: Stage) {
-        let mut attempts = self.attempts();
-        match attempts.iter_mut().find(|(token, _)| *token == attempt) {
-            Some(entry) => entry.1 = stage,
-            None => attempts.push((attempt, stage)),
-        }
-    }
-
+    #[inline]
     fn leave(&self, attempt: OwnerToken) {
-        let mut attempts = self.attempts();
-        let Some(at) = attempts.iter().position(|(token, _)| *token == attempt) else {
-            return;
-        };
-        attempts.swap_remove(at);
-        drop(attempts);
-        self.gate.left();
+        if self.attempts().leave(attempt) {
+            self.gate.left();
+        }
     }
 
     /// Counts the attempt as held before the backend is asked; or refuses it.
@@ -121,7 +96,7 @@ impl Tracked {
         if self.gate.is_closed() {
             return Err(self.closed());
         }
-        self.enter(attempt, Stage::Held);
+        self.attempts().hold(attempt);
         if self.gate.is_closed() {
             self.leave(attempt);
             return Err(self.closed());
@@ -131,7 +106,7 @@ impl Tracked {
 
     /// The attempt must wait. Its step has not been polled, so nothing is queued yet.
     fn wait(&self, attempt: OwnerToken) {
-        self.enter(attempt, Stage::Waiting);
+        self.attempts().wait(attempt);
         self.gate.left();
     }
 
@@ -142,14 +117,7 @@ impl Tracked {
             waited.iter().for_each(|attempt| self.leave(*attempt));
             return outcome;
         }
-        let mut attempts = self.attempts();
-        let ours = attempts
-            .iter_mut()
-            .filter(|(token, _)| waited.contains(token))
-            .map(|entry| entry.1 = Stage::Held)
-            .count();
-        drop(attempts);
-        if ours < waited.len() {
+        if self.attempts().settle(waited) < waited.len() {
             return Err(self.closed());
         }
         outcome
@@ -157,13 +125,7 @@ impl Tracked {
 
     /// Ends every wait, at the backend too. To be called once the gate is closed.
     pub(crate) fn refuse_waiters(&self) {
-        let mut refused = Vec::new();
-        self.attempts().retain(|(attempt, stage)| {
-            if *stage == Stage::Waiting {
-                refused.push(*attempt);
-            }
-            *stage == Stage::Held
-        });
+        let refused = self.attempts().refuse_waiters();
         for attempt in refused {
             self.backend.abandon(&self.key, attempt);
         }
@@ -205,12 +167,13 @@ impl LockBackend for Tracked {
         if let Err(closed) = self.begin(attempt) {
             return Step::Ready(Err(closed));
         }
-        match self.backend.acquire(key, request) {
-            Step::Ready(outcome) => {
-                if !matches!(outcome, Ok(Some(_))) {
-                    self.leave(attempt);
-                }
-                Step::Ready(outcome)
+        let step = self.backend.acquire(key, request);
+        match step {
+            // Untouched: to move an answer costs as much as to note it.
+            Step::Ready(Ok(Some(_))) => step,
+            Step::Ready(Ok(None) | Err(_)) => {
+                self.leave(attempt);
+                step
             }
             Step::Waiting(future) => {
                 self.wait(attempt);
@@ -256,7 +219,7 @@ impl LockBackend for Tracked {
         let (attempt, tracked) = (grant.attempt, self.shared());
         let note = move |outcome: Result<Grant>| {
             match (&outcome, change) {
-                (Ok(_), Change::Attach { .. }) => tracked.enter(attempt, Stage::Held),
+                (Ok(_), Change::Attach { .. }) => tracked.attempts().attach(attempt),
                 (Ok(_), Change::Detach) => tracked.leave(attempt),
                 _ => {}
             }
@@ -316,8 +279,4 @@ impl Drop for Tracked {
             registry.forget(&self.key);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,141 @@
+//! Who holds a name and who waits for it, in this process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lock_core::OwnerToken;
+
+/// How many holders are noted without a mutex. A name has one, unless it is shared.
+const PLACES: usize = 4;
+const FREE: u64 = 0;
+
+/// The attempts of one name.
+///
+/// Holders that came without waiting are noted in places that are taken and left with one swap:
+/// this is on the way of every acquire. Everybody else stands in the list.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    places: [AtomicU64; PLACES],
+    list: Mutex<Vec<(OwnerToken, Stage)>>,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Held,
+}
+
+/// What a place has of an attempt: its own among those of one process, and never [`FREE`].
+fn mark(attempt: OwnerToken) -> u64 {
+    let process = attempt.process().to_bits();
+    let mark = (process >> 64) as u64 ^ process as u64 ^ attempt.counter();
+    if mark == FREE { u64::MAX } else { mark }
+}
+
+impl Attempts {
+    /// Notes a holder.
+    #[inline]
+    pub(crate) fn hold(&self, attempt: OwnerToken) {
+        let mark = mark(attempt);
+        if self.has_place(mark) {
+            return;
+        }
+        let taken = self.places.iter().any(|place| {
+            place
+                .compare_exchange(FREE, mark, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+        });
+        if !taken {
+            self.attach(attempt);
+        }
+    }
+
+    /// Notes a holder that may be noted already.
+    pub(crate) fn attach(&self, attempt: OwnerToken) {
+        let mark = mark(attempt);
+        if self.has_place(mark) {
+            return;
+        }
+        let mut list = self.list();
+        match list.iter_mut().find(|(token, _)| *token == attempt) {
+            Some(entry) => entry.1 = Stage::Held,
+            None => list.push((attempt, Stage::Held)),
+        }
+    }
+
+    /// Notes that an attempt which was noted as a holder must wait.
+    pub(crate) fn wait(&self, attempt: OwnerToken) {
+        let mut list = self.list();
+        match list.iter_mut().find(|(token, _)| *token == attempt) {
+            Some(entry) => entry.1 = Stage::Waiting,
+            None => list.push((attempt, Stage::Waiting)),
+        }
+        // In the list before it leaves its place, so that it is seen throughout.
+        self.leave_place(mark(attempt));
+    }
+
+    /// Ends an attempt; returns whether it was noted.
+    #[inline]
+    pub(crate) fn leave(&self, attempt: OwnerToken) -> bool {
+        self.leave_place(mark(attempt)) || self.leave_list(attempt)
+    }
+
+    /// Makes those of `waited` that still wait holders, and counts them.
+    pub(crate) fn settle(&self, waited: &[OwnerToken]) -> usize {
+        let mut list = self.list();
+        let ours = list.iter_mut().filter(|(token, _)| waited.contains(token));
+        ours.map(|entry| entry.1 = Stage::Held).count()
+    }
+
+    /// Ends every wait.
+    pub(crate) fn refuse_waiters(&self) -> Vec<OwnerToken> {
+        let mut refused = Vec::new();
+        self.list().retain(|(attempt, stage)| {
+            if *stage == Stage::Waiting {
+                refused.push(*attempt);
+            }
+            *stage == Stage::Held
+        });
+        refused
+    }
+
+    /// How many hold, and how many wait.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let list = self.list();
+        let taken = |place: &&AtomicU64| place.load(Ordering::SeqCst) != FREE;
+        let alone = self.places.iter().filter(taken).count();
+        let holds = |(_, stage): &&(OwnerToken, Stage)| *stage == Stage::Held;
+        let held = list.iter().filter(holds).count();
+        (alone + held, list.len() - held)
+    }
+
+    #[inline]
+    fn has_place(&self, mark: u64) -> bool {
+        let places = self.places.iter();
+        places
+            .map(|place| place.load(Ordering::Relaxed))
+            .any(|found| found == mark)
+    }
+
+    #[inline]
+    fn leave_place(&self, mark: u64) -> bool {
+        self.places.iter().any(|place| {
+            place.load(Ordering::Relaxed) == mark
+                && place
+                    .compare_exchange(mark, FREE, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_ok()
+        })
+    }
+
+    #[cold]
+    fn leave_list(&self, attempt: OwnerToken) -> bool {
+        let mut list = self.list();
+        let at = list.iter().position(|(token, _)| *token == attempt);
+        at.map(|at| list.swap_remove(at)).is_some()
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<(OwnerToken, Stage)>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -10,6 +10,7 @@ mod ci;
 mod command;
 mod help;
 mod metadata;
+mod models;
 mod services;
 mod test_all_backends;
 mod tidy;
@@ -41,6 +42,11 @@ const COMMANDS: &[Command] = &[
         name: "test-all-backends",
         about: "tests, doc tests, the conformance suite of every backend, every example",
         run: Run::Alone(test_all_backends::main),
+    },
+    Command {
+        name: "models",
+        about: "the in-process table under model checkers and a race detector",
+        run: Run::Alone(models::main),
     },
     Command {
         name: "bench",

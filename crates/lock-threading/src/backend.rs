@@ -16,7 +16,7 @@ use lock_core::{
 };
 
 use crate::Fairness;
-use crate::table::{Ask, Entered, Held, Pass, Refused};
+use crate::table::{Ask, Entered, Held, Pass, Refused, Table};
 use details::{Known, fence};
 use name::Name;
 use tables::Tables;
@@ -55,6 +55,31 @@ impl ThreadingBackend {
     }
 }
 
+impl ThreadingBackend {
+    /// The answer when somebody is near.
+    #[cold]
+    fn acquire_crowded(
+        &self,
+        table: &Table<Name, Known>,
+        hash: u64,
+        key: &LockKey,
+        request: &Request,
+    ) -> Step<Result<Option<Grant>>> {
+        let ask = ask(hash, request, None);
+        match table.enter(&ask, |name| name.is(key), held(key, request)) {
+            Ok(Entered::Holds(pass)) => Step::Ready(grant(request.attempt, pass).map(Some)),
+            Ok(_) if request.wait == Wait::Now => Step::Ready(Ok(None)),
+            Ok(_) => Step::Waiting(Box::pin(Waiting::new(
+                Arc::clone(&self.tables),
+                hash,
+                key.clone(),
+                request.clone(),
+            ))),
+            Err(refused) => Step::Ready(Err(refusal(key, request.mode, refused))),
+        }
+    }
+}
+
 #[async_trait]
 impl LockBackend for ThreadingBackend {
     fn capabilities(&self) -> Capabilities {
@@ -72,27 +97,13 @@ impl LockBackend for ThreadingBackend {
             return Step::Ready(Err(error));
         }
         let (table, hash) = (self.tables.current(), self.tables.hash(key));
-        let mut held = held(key, request);
         if request.mode == Mode::Exclusive && !table.is_closed() {
-            match table.try_hold(hash, request.attempt.counter(), held) {
-                Ok(number) => {
-                    return Step::Ready(grant(request.attempt, Pass::exclusive(number)).map(Some));
-                }
-                Err(back) => held = back,
+            let counter = request.attempt.counter();
+            if let Some(number) = table.try_hold(hash, counter, || held(key, request)) {
+                return Step::Ready(grant(request.attempt, Pass::exclusive(number)).map(Some));
             }
         }
-        let ask = ask(hash, request, None);
-        match table.enter(&ask, |name| name.is(key), held) {
-            Ok(Entered::Holds(pass)) => Step::Ready(grant(request.attempt, pass).map(Some)),
-            Ok(_) if request.wait == Wait::Now => Step::Ready(Ok(None)),
-            Ok(_) => Step::Waiting(Box::pin(Waiting::new(
-                Arc::clone(&self.tables),
-                hash,
-                key.clone(),
-                request.clone(),
-            ))),
-            Err(refused) => Step::Ready(Err(refusal(key, request.mode, refused))),
-        }
+        self.acquire_crowded(table, hash, key, request)
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

@@ -19,8 +19,9 @@ use crate::Fairness;
 use crate::table::Table;
 use acquire::Asking;
 
-/// How many keys a table serves without a look into a room, unless told otherwise.
-pub(crate) const SLOTS: usize = 4096;
+/// How many slots there are, unless told otherwise: with 10,000 keys held, six of seven others still
+/// find theirs free.
+const SLOTS: usize = 1 << 16;
 
 /// One lock for each key in use, for the tasks and threads of one process.
 ///
@@ -105,8 +106,10 @@ impl<K: Send, S> KeyedLocks<K, S> {
         }
     }
 
-    /// How many keys can be held at a time before acquires slow down to the speed of a hash table
-    /// with a lock. Each slot takes 64 bytes, or more for keys of more than 32. Default: 4,096.
+    /// How many places there are for keys that are held by one alone. A key whose place is taken by
+    /// another one has a hash table behind it, at a fifth of the speed; so have several times as
+    /// many as are held at a time. Each takes 64 bytes, or more for keys of more than 32, from the
+    /// first use on. Default: 65,536, which is 4 MiB.
     #[must_use]
     pub fn with_slots(mut self, slots: usize) -> Self {
         self.slots = slots;

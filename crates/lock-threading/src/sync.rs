@@ -21,6 +21,11 @@ mod real {
         }
     }
 
+    /// How long it has been.
+    pub(crate) fn elapsed(since: std::time::Instant) -> std::time::Duration {
+        since.elapsed()
+    }
+
     /// A place that its user guards.
     #[derive(Debug, Default)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -54,6 +59,11 @@ mod checked {
     pub(crate) fn pause(_turns: &mut u32) {
         loom::thread::yield_now();
     }
+
+    /// Time stands still in a model.
+    pub(crate) fn elapsed(_since: std::time::Instant) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
 }
 
 #[cfg(loom)]
@@ -66,6 +76,11 @@ mod shuttled {
 
     pub(crate) fn pause(_turns: &mut u32) {
         shuttle::thread::yield_now();
+    }
+
+    /// Time stands still in a model.
+    pub(crate) fn elapsed(_since: std::time::Instant) -> std::time::Duration {
+        std::time::Duration::ZERO
     }
 
     /// A place that its user guards.

@@ -4,6 +4,8 @@
 //! where an [entry](room) per key keeps holders and waiters in order. An entry goes with its last
 //! user, so a key that nobody uses costs nothing.
 
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
 mod room;
 mod seat;
 mod slot;
@@ -11,14 +13,14 @@ mod slots;
 
 use std::task::{Poll, Waker};
 
-use lock_core::{KeyQueue, Mode, OwnerToken, runtime};
+use lock_core::{KeyQueue, Mode, OwnerToken, fork, runtime};
 use smallvec::SmallVec;
 
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
 use room::{Entry, Room, State};
 pub(crate) use seat::{Pass, Seat};
-pub(crate) use slots::{Crowded, LAST_NUMBER};
+pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER};
 use slots::{Numbers, Open, Slots};
 
 /// What the table's user keeps about a holder or waiter.
@@ -94,6 +96,8 @@ pub(crate) type Wakers = SmallVec<[Waker; 2]>;
 pub(crate) struct Table<K, D: Details> {
     slots: Slots<Held<K, D>, Room<K, D>>,
     closed: AtomicBool,
+    /// The fork generation it was made in: a child's copy stays as it was.
+    generation: u64,
 }
 
 impl<K: Send, D: Details> Table<K, D> {
@@ -102,25 +106,33 @@ impl<K: Send, D: Details> Table<K, D> {
         Self {
             slots: Slots::new(slots),
             closed: AtomicBool::new(false),
+            generation: fork::generation(),
         }
     }
 
-    /// Holds at once, exclusively, if nobody is near; gives what was to be kept back otherwise.
+    /// Holds at once, exclusively, if nobody is near. `make` says what is to be kept; it runs while
+    /// others wait for the slot.
     #[inline]
     pub(crate) fn try_hold(
         &self,
         hash: u64,
         attempt: u64,
-        held: Held<K, D>,
-    ) -> Result<u64, Held<K, D>> {
-        self.slots.try_hold(hash, attempt, held)
+        make: impl FnOnce() -> Held<K, D>,
+    ) -> Option<u64> {
+        self.slots.try_hold(hash, attempt, make)
     }
 
     /// Ends a hold. Returns whether it was there.
     #[inline]
     pub(crate) fn release(&self, hash: u64, number: u64) -> bool {
-        self.slots.try_leave(hash, number).is_some()
-            || self.leave(hash, |_| true, Claim::Number(number))
+        self.slots.try_leave(hash, number).is_some() || self.release_crowded(hash, number)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_crowded(&self, hash: u64, number: u64) -> bool {
+        // A child may leave a slot of its copy, but a mutex of it may belong to a thread that stayed.
+        self.generation == fork::generation() && self.leave(hash, |_| true, Claim::Number(number))
     }
 
     /// Ends a hold that is alone in its slot, and says whether it was; or that one has to
@@ -131,9 +143,10 @@ impl<K: Send, D: Details> Table<K, D> {
         Ok(left.is_some())
     }
 
-    /// Whether a thread does well to spin for this key.
-    pub(crate) fn seems_held(&self, hash: u64) -> bool {
-        self.slots.seems_held(hash)
+    /// What a thread sees that spins for this key.
+    #[inline]
+    pub(crate) fn glimpse(&self, hash: u64) -> Glimpse {
+        self.slots.glimpse(hash)
     }
 
     /// Holds at once, queues, or says that the key is contended.

@@ -14,7 +14,7 @@ use tokio::task::coop;
 use super::guard::Hold;
 use super::{KeyGuard, KeyOptions, KeyedLocks};
 use crate::Fairness;
-use crate::table::{Ask, Claim, Entered, Held, LAST_NUMBER, Pass, Refused, Table};
+use crate::table::{Ask, Claim, Entered, Glimpse, Held, LAST_NUMBER, Pass, Refused, Table};
 
 /// How often a thread looks again before it queues: about as long as a switch of threads takes.
 const SPINS: u32 = 100;
@@ -80,61 +80,41 @@ where
     #[inline]
     pub(super) fn try_now(&self) -> Option<KeyGuard<'a, K>> {
         let (table, hash) = (self.locks.table(), self.hash());
-        match self.try_alone(table, hash, self.held()) {
-            Ok(guard) => Some(guard),
-            Err(held) => self.try_crowded(table, hash, held),
+        match hold_alone(table, hash, self.key) {
+            Some(number) => Some(KeyGuard::new(table, Hold::exclusive(hash, number))),
+            None => self.try_crowded(table, hash),
         }
     }
 
     #[cold]
-    fn try_crowded(
-        &self,
-        table: &'a Table<K, ()>,
-        hash: u64,
-        held: Held<K, ()>,
-    ) -> Option<KeyGuard<'a, K>> {
+    #[inline(never)]
+    fn try_crowded(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
         let ask = self.ask(hash, OwnerToken::mint(), self.locks.threads, None);
-        match table.enter(&ask, |kept| kept.borrow() == self.key, held) {
+        match table.enter(&ask, |kept| kept.borrow() == self.key, kept(self.key)) {
             Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
             Ok(Entered::Contended | Entered::Waits) | Err(_) => None,
         }
     }
 
-    #[inline]
-    fn wait(self) -> std::result::Result<KeyGuard<'a, K>, Refused> {
-        let (table, hash) = (self.locks.table(), self.hash());
-        match self.try_alone(table, hash, self.held()) {
-            Ok(guard) => Ok(guard),
-            Err(held) => self.wait_crowded(table, hash, held),
-        }
-    }
-
+    /// Waits on this thread, for a key that somebody is near.
     #[cold]
+    #[inline(never)]
     fn wait_crowded(
         mut self,
         table: &'a Table<K, ()>,
         hash: u64,
-        mut held: Held<K, ()>,
     ) -> std::result::Result<KeyGuard<'a, K>, Refused> {
-        if self.locks.threads == Fairness::Barging {
-            let mut turns = 0;
-            while turns < SPINS && table.seems_held(hash) {
-                turns += 1;
-                std::hint::spin_loop();
-            }
-            held = match self.try_alone(table, hash, held) {
-                Ok(guard) => return Ok(guard),
-                Err(held) => held,
-            };
+        if self.locks.threads == Fairness::Barging
+            && self.options.mode == Mode::Exclusive
+            && let Some(number) = spin(table, hash, self.key)
+        {
+            return Ok(KeyGuard::new(table, Hold::exclusive(hash, number)));
         }
-        let mut held = Some(held);
         block_on(std::future::poll_fn(|context| {
-            let held = held.take();
-            self.poll_crowded(table, hash, held, self.locks.threads, context.waker())
+            self.poll_crowded(self.locks.threads, context.waker())
         }))
     }
 
-    #[inline]
     fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -142,58 +122,28 @@ where
         if self.queued.is_some() {
             return self.poll_queued(context.waker());
         }
-        // A task that never has to wait must let others of its thread run all the same.
         let budget = std::task::ready!(coop::poll_proceed(context));
-        let (table, hash) = (self.locks.table(), self.hash());
-        let outcome = match self.try_alone(table, hash, self.held()) {
-            Ok(guard) => Poll::Ready(Ok(guard)),
-            Err(held) => {
-                let fairness = self.locks.tasks;
-                self.poll_crowded(table, hash, Some(held), fairness, context.waker())
-            }
-        };
+        let outcome = self.poll_crowded(self.locks.tasks, context.waker());
         if outcome.is_ready() {
             budget.made_progress();
         }
         outcome
     }
 
-    /// Takes the slot, if the mode allows and nobody is near.
-    #[inline]
-    fn try_alone(
-        &self,
-        table: &'a Table<K, ()>,
-        hash: u64,
-        held: Held<K, ()>,
-    ) -> std::result::Result<KeyGuard<'a, K>, Held<K, ()>> {
-        if self.options.mode != Mode::Exclusive {
-            return Err(held);
-        }
-        let number = table.try_hold(hash, 0, held)?;
-        let hold = Hold {
-            hash,
-            number,
-            exclusive: true,
-            generation: fork::generation(),
-        };
-        Ok(KeyGuard::new(table, hold))
-    }
-
     #[cold]
+    #[inline(never)]
     fn poll_crowded(
         &mut self,
-        table: &'a Table<K, ()>,
-        hash: u64,
-        held: Option<Held<K, ()>>,
         fairness: Fairness,
         waker: &Waker,
     ) -> Poll<std::result::Result<KeyGuard<'a, K>, Refused>> {
-        let Some(held) = held else {
+        if self.queued.is_some() {
             return self.poll_queued(waker);
-        };
+        }
+        let (table, hash) = (self.locks.table(), self.hash());
         let attempt = OwnerToken::mint();
         let ask = self.ask(hash, attempt, fairness, Some(waker));
-        match table.enter(&ask, |kept| kept.borrow() == self.key, held)? {
+        match table.enter(&ask, |kept| kept.borrow() == self.key, kept(self.key))? {
             Entered::Holds(pass) => {
                 let guard = self.guard(table, hash, pass);
                 guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
@@ -257,28 +207,55 @@ where
     /// The guard of a hold; waits for ever once 2^51 holds have used the numbers up, for a number
     /// that goes back would protect nothing.
     fn guard(&self, table: &'a Table<K, ()>, hash: u64, pass: Pass) -> Option<KeyGuard<'a, K>> {
-        let hold = Hold {
-            hash,
-            number: pass.number,
-            exclusive: self.options.mode == Mode::Exclusive,
-            generation: fork::generation(),
-        };
-        (pass.number <= LAST_NUMBER).then(|| KeyGuard::new(table, hold))
+        (pass.number <= LAST_NUMBER).then(|| KeyGuard::new(table, Hold::of(hash, pass)))
     }
 
     #[inline]
     fn hash(&self) -> u64 {
         self.locks.hasher.hash_one(self.key)
     }
+}
 
-    /// Cloned before anything is locked.
-    #[inline]
-    fn held(&self) -> Held<K, ()> {
-        Held {
-            key: self.key.to_owned(),
-            details: (),
-        }
+/// Takes the slot, if nobody is near, and says under which number.
+#[inline]
+fn hold_alone<K, Q>(table: &Table<K, ()>, hash: u64, key: &Q) -> Option<u64>
+where
+    K: Borrow<Q> + Send,
+    Q: ToOwned<Owned = K> + ?Sized,
+{
+    table.try_hold(hash, 0, || kept(key))
+}
+
+#[inline]
+fn kept<K, Q: ToOwned<Owned = K> + ?Sized>(key: &Q) -> Held<K, ()>
+where
+    K: Borrow<Q>,
+{
+    Held {
+        key: key.to_owned(),
+        details: (),
     }
+}
+
+/// Looks again for a while, as long as the holder seems to be alone.
+fn spin<K, Q>(table: &Table<K, ()>, hash: u64, key: &Q) -> Option<u64>
+where
+    K: Borrow<Q> + Send,
+    Q: ToOwned<Owned = K> + ?Sized,
+{
+    for _ in 0..SPINS {
+        match table.glimpse(hash) {
+            Glimpse::Free => {
+                if let Some(number) = hold_alone(table, hash, key) {
+                    return Some(number);
+                }
+            }
+            Glimpse::Soon => {}
+            Glimpse::Late => return None,
+        }
+        std::hint::spin_loop();
+    }
+    None
 }
 
 impl<K, Q, S> Drop for Asking<'_, '_, K, Q, S>
@@ -318,9 +295,17 @@ where
     /// When it would park the lock I/O thread, in a waker or callback that runs there.
     #[inline]
     pub fn wait(self) -> KeyGuard<'a, K> {
-        match self.0.wait() {
-            Ok(guard) => guard,
-            Err(_) => unreachable!("exclusive takes turns with every mode"),
+        let (table, hash) = (self.0.locks.table(), self.0.hash());
+        match hold_alone(table, hash, self.0.key) {
+            Some(number) => {
+                // It has not queued, so there is nothing to end.
+                std::mem::forget(self);
+                KeyGuard::new(table, Hold::exclusive(hash, number))
+            }
+            None => self
+                .0
+                .wait_crowded(table, hash)
+                .unwrap_or_else(|_| unreachable!("exclusive takes turns with every mode")),
         }
     }
 
@@ -371,7 +356,9 @@ where
     /// As [`AcquireKey::wait`].
     pub fn wait(self) -> Result<KeyGuard<'a, K>> {
         let mode = self.0.options.mode;
-        self.0.wait().map_err(|refused| refusal(mode, refused))
+        let (table, hash) = (self.0.locks.table(), self.0.hash());
+        let waited = self.0.wait_crowded(table, hash);
+        waited.map_err(|refused| refusal(mode, refused))
     }
 }
 
@@ -395,10 +382,22 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match std::task::ready!(self.0.poll(context)) {
-            Ok(guard) => Poll::Ready(guard),
-            Err(_) => unreachable!("exclusive takes turns with every mode"),
+        if self.0.queued.is_none() {
+            // A task that never has to wait must let others of its thread run all the same.
+            let budget = std::task::ready!(coop::poll_proceed(context));
+            let (table, hash) = (self.0.locks.table(), self.0.hash());
+            if let Some(number) = hold_alone(table, hash, self.0.key) {
+                budget.made_progress();
+                return Poll::Ready(KeyGuard::new(table, Hold::exclusive(hash, number)));
+            }
         }
+        let fairness = self.0.locks.tasks;
+        self.0
+            .poll_crowded(fairness, context.waker())
+            .map(|answer| match answer {
+                Ok(guard) => guard,
+                Err(_) => unreachable!("exclusive takes turns with every mode"),
+            })
     }
 }
 

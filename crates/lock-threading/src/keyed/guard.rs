@@ -4,10 +4,10 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use lock_core::{FencingNumber, FencingToken, fork};
+use lock_core::{FencingNumber, FencingToken, Mode, fork};
 
 use super::KeyedLocks;
-use crate::table::Table;
+use crate::table::{Pass, Table};
 
 /// The proof that a key is held. Dropping it releases, also on a panic.
 #[must_use = "the lock is released as soon as the guard is dropped"]
@@ -23,29 +23,47 @@ pub struct KeyGuard<'a, K: Send> {
 pub struct OwnedKeyGuard<K: Send, S> {
     locks: Arc<KeyedLocks<K, S>>,
     hold: Hold,
+    /// The fork generation it was granted in: the locks have another table in a child.
+    generation: u64,
 }
 
-/// Where a hold is found again.
+/// Where a hold is found again. Small, for it is moved as often as the guard.
 #[derive(Clone, Copy)]
 pub(super) struct Hold {
-    pub(super) hash: u64,
-    pub(super) number: u64,
-    pub(super) exclusive: bool,
-    /// The fork generation it was granted in: a child's copy of the table stays as it was.
-    pub(super) generation: u64,
+    hash: u64,
+    /// The number, and in the top bit whether it is shared or a permit.
+    marked: u64,
 }
 
+/// Above every number.
+const NOT_EXCLUSIVE: u64 = 1 << 63;
+
 impl Hold {
+    #[inline]
+    pub(super) fn exclusive(hash: u64, number: u64) -> Self {
+        let marked = number;
+        Self { hash, marked }
+    }
+
+    pub(super) fn of(hash: u64, pass: Pass) -> Self {
+        let mark = match pass.mode {
+            Mode::Exclusive => 0,
+            Mode::Shared | Mode::Permit(_) => NOT_EXCLUSIVE,
+        };
+        let marked = pass.number | mark;
+        Self { hash, marked }
+    }
+
+    #[inline]
     fn fencing_token(self) -> Option<FencingToken> {
-        let number = FencingNumber::from_base(self.number).filter(|_| self.exclusive)?;
+        // The mark is no base, so only exclusive holds get one.
+        let number = FencingNumber::from_base(self.marked)?;
         Some(FencingToken::new(0, number))
     }
 
     #[inline]
     fn end<K: Send>(self, table: &Table<K, ()>) {
-        if self.generation == fork::generation() {
-            table.release(self.hash, self.number);
-        }
+        table.release(self.hash, self.marked & !NOT_EXCLUSIVE);
     }
 }
 
@@ -66,7 +84,11 @@ impl<'a, K: Send> KeyGuard<'a, K> {
 impl<K: Send, S> OwnedKeyGuard<K, S> {
     pub(super) fn new(locks: Arc<KeyedLocks<K, S>>, guard: KeyGuard<'_, K>) -> Self {
         let hold = ManuallyDrop::new(guard).hold;
-        Self { locks, hold }
+        Self {
+            locks,
+            hold,
+            generation: fork::generation(),
+        }
     }
 
     /// As [`KeyGuard::fencing_token`].
@@ -84,7 +106,7 @@ impl<K: Send> Drop for KeyGuard<'_, K> {
 
 impl<K: Send, S> Drop for OwnedKeyGuard<K, S> {
     fn drop(&mut self) {
-        if self.hold.generation == fork::generation() {
+        if self.generation == fork::generation() {
             self.hold.end(self.locks.table());
         }
     }

@@ -7,8 +7,9 @@ use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Turn};
 
 use super::{Ask, Details, Refused, Wakers};
 use crate::Fairness;
+use crate::sync::elapsed;
 
-/// How long a waiter that lets others barge is patient: then it is handed the lock.
+/// How long a waiter that was called lets others barge: then it is handed the lock.
 const PATIENCE: Duration = Duration::from_micros(500);
 
 /// What a holder got.
@@ -47,8 +48,8 @@ pub(crate) struct Seat<D> {
     pub(crate) number: u64,
     permit: Option<u32>,
     fairness: Fairness,
-    /// When it queued, if it lets others barge.
-    queued: Option<Instant>,
+    /// When it was first called because the lock was free, if it lets others barge.
+    called: Option<Instant>,
     /// Taken when it is called.
     pub(super) waker: Option<Waker>,
 }
@@ -60,7 +61,7 @@ impl<D: Details> Seat<D> {
             number,
             permit: None,
             fairness: Fairness::FirstCome,
-            queued: None,
+            called: None,
             waker: None,
         }
     }
@@ -72,9 +73,7 @@ impl<D: Details> Seat<D> {
 
     fn lets_barge(&self) -> bool {
         self.fairness == Fairness::Barging
-            && self
-                .queued
-                .is_some_and(|queued| queued.elapsed() < PATIENCE)
+            && self.called.is_none_or(|called| elapsed(called) < PATIENCE)
     }
 }
 
@@ -84,14 +83,12 @@ pub(super) fn party<D: Details>(
     number: u64,
     waker: Option<Waker>,
 ) -> Party<Seat<D>> {
-    let waits = waker.is_some();
     Party {
         attempt: ask.attempt,
         mode: ask.mode,
         priority: ask.priority,
         data: Seat {
             fairness: ask.fairness,
-            queued: (waits && ask.fairness == Fairness::Barging).then(Instant::now),
             waker,
             ..Seat::holding(number, details)
         },
@@ -144,7 +141,9 @@ pub(super) fn admit<D: Details>(
     queue.admit_heads(|party| {
         let seat = &mut party.data;
         let stays = visitor != Some(party.attempt) && seat.lets_barge();
-        if !stays {
+        if stays {
+            seat.called.get_or_insert_with(Instant::now);
+        } else {
             seat.grant(draw());
         }
         wakers.extend(seat.waker.take());

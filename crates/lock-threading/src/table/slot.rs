@@ -64,6 +64,25 @@ pub(super) enum Look {
     Crowded,
 }
 
+/// What a slot looks like to a thread that decides whether to spin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Glimpse {
+    Free,
+    /// The holder seems to have our key, and to be alone with it.
+    Soon,
+    /// Others wait already, or another key is in the slot.
+    Late,
+}
+
+/// Frees the slot when a key panics that is cloned into it.
+struct FreeAgain<'a>(&'a AtomicU64);
+
+impl Drop for FreeAgain<'_> {
+    fn drop(&mut self) {
+        self.0.store(FREE, Ordering::Release);
+    }
+}
+
 /// What was in a slot, to be dropped once nothing is locked.
 #[derive(Debug)]
 pub(crate) struct Left<T>(Option<T>);
@@ -87,24 +106,23 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Takes the slot if it is free, and answers with the number of the hold.
+    /// Takes the slot if it is free, and answers with the number of the hold. `make` runs while
+    /// others wait for the slot, and only if it is ours.
     #[inline]
-    pub(super) fn try_hold(&self, tag: u64, attempt: u64, content: T) -> Result<u64, T> {
-        if self
-            .word
+    pub(super) fn try_hold(&self, tag: u64, attempt: u64, make: impl FnOnce() -> T) -> Option<u64> {
+        self.word
             .compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            return Err(content);
-        }
+            .ok()?;
+        let unless_held = FreeAgain(&self.word);
         let number = self.last.load(Ordering::Relaxed) + 1;
         if number > LAST_NUMBER {
-            self.word.store(FREE, Ordering::Release);
-            return Err(content);
+            return None;
         }
+        let content = make();
         self.last.store(number, Ordering::Relaxed);
+        std::mem::forget(unless_held);
         self.fill(tag, number, attempt, content, 0);
-        Ok(number)
+        Some(number)
     }
 
     /// Leaves the slot, unless the hold is not there or somebody else has come.
@@ -147,10 +165,15 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Whether the holder's key may be the one of `tag`, for a thread that decides to spin.
-    pub(super) fn seems_held(&self, tag: u64) -> bool {
-        let word = self.word.load(Ordering::Relaxed);
-        word & CROWDED == 0 && (word & BUSY != 0 || word >> TAG_SHIFT == tag)
+    /// What a thread sees that spins for the key of `tag`.
+    #[inline]
+    pub(super) fn glimpse(&self, tag: u64) -> Glimpse {
+        match self.word.load(Ordering::Relaxed) {
+            FREE => Glimpse::Free,
+            BUSY => Glimpse::Soon,
+            word if word & CROWDED == 0 && word >> TAG_SHIFT == tag => Glimpse::Soon,
+            _ => Glimpse::Late,
+        }
     }
 
     /// Binds the slot to the mutex of its room, which the caller has.

@@ -1,6 +1,6 @@
 //! Slots for holders that are alone, and rooms behind them for everybody else.
 
-pub(crate) use super::slot::{LAST_NUMBER, Left};
+pub(crate) use super::slot::{Glimpse, LAST_NUMBER, Left};
 use super::slot::{Look, Slot};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -44,8 +44,13 @@ impl<T: Send, R: Default> Slots<T, R> {
     /// Takes the slot of `hash` if it is free and nobody is in the room behind it. The number rises
     /// with every hold of the slot.
     #[inline]
-    pub(crate) fn try_hold(&self, hash: u64, attempt: u64, content: T) -> Result<u64, T> {
-        self.slot(hash).try_hold(tag(hash), attempt, content)
+    pub(crate) fn try_hold(
+        &self,
+        hash: u64,
+        attempt: u64,
+        make: impl FnOnce() -> T,
+    ) -> Option<u64> {
+        self.slot(hash).try_hold(tag(hash), attempt, make)
     }
 
     /// Leaves the slot, if this hold is there and nobody came to the room.
@@ -88,9 +93,10 @@ impl<T: Send, R: Default> Slots<T, R> {
         }
     }
 
-    /// Whether a thread does well to spin for this key: its holder seems to be alone.
-    pub(crate) fn seems_held(&self, hash: u64) -> bool {
-        self.slot(hash).seems_held(tag(hash))
+    /// What a thread sees that spins for this key.
+    #[inline]
+    pub(crate) fn glimpse(&self, hash: u64) -> Glimpse {
+        self.slot(hash).glimpse(tag(hash))
     }
 
     /// Opens the room behind the slot of `hash`.

@@ -1,0 +1,367 @@
+//! The protocol of slots and rooms, under model checkers.
+//!
+//! `loom` tries every order of steps of two or three threads, and every value that an atomic load
+//! may see; `shuttle` tries many random orders of more of them. Run them by `cargo xtask models`,
+//! which also checks how many executions there were.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as Plain};
+use std::task::{Poll, Wake, Waker};
+
+use lock_core::{Mode, OwnerToken};
+
+use super::{Ask, Claim, Entered, Held, Table};
+use crate::Fairness;
+use crate::sync::UnsafeCell;
+
+#[cfg(loom)]
+use loom::thread;
+#[cfg(not(loom))]
+use shuttle::thread;
+
+/// Every key of the models has the same slot; some are the same key.
+const HASH: u64 = 0;
+
+/// What the lock protects: two who are inside at once are a race that the checker reports, or an
+/// update that is lost.
+struct Shared {
+    table: Table<u64, ()>,
+    value: [UnsafeCell<u64>; 2],
+    last_number: [UnsafeCell<u64>; 2],
+}
+
+#[expect(unsafe_code, reason = "the point of the model")]
+// SAFETY: what the models check is that the table makes accesses exclusive.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: Table::new(1),
+            value: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            last_number: [UnsafeCell::new(0), UnsafeCell::new(0)],
+        })
+    }
+
+    /// The section: not atomic, and the fencing number must have risen.
+    fn inside(&self, key: u64, number: u64) {
+        let at = key as usize;
+        #[expect(unsafe_code, reason = "the point of the model")]
+        self.value[at].with_mut(|value| {
+            // SAFETY: the lock of this key is held.
+            unsafe {
+                *value += 1;
+            }
+        });
+        #[expect(unsafe_code, reason = "the point of the model")]
+        self.last_number[at].with_mut(|last| {
+            // SAFETY: as above.
+            unsafe {
+                assert!(*last < number, "a fencing number went back");
+                *last = number;
+            }
+        });
+    }
+
+    fn sections(&self, key: u64) -> u64 {
+        #[expect(unsafe_code, reason = "the point of the model")]
+        self.value[key as usize].with(|value| {
+            // SAFETY: all threads are joined.
+            unsafe { *value }
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    /// Waits until it holds, runs the section, and releases.
+    fn lock_and_release(&self, key: u64, fairness: Fairness) {
+        let number = self.lock(key, fairness);
+        self.inside(key, number);
+        assert!(self.table.release(HASH, number), "the hold was not there");
+    }
+
+    fn lock(&self, key: u64, fairness: Fairness) -> u64 {
+        if let Some(number) = self.table.try_hold(HASH, 0, || held(key)) {
+            return number;
+        }
+        let waiter = Waiter::new();
+        let attempt = OwnerToken::mint();
+        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
+            Entered::Holds(pass) => return pass.number,
+            Entered::Waits => {}
+            Entered::Contended => panic!("contended although it may wait"),
+        }
+        loop {
+            waiter.park();
+            if let Some(Poll::Ready(pass)) = self.look(key, attempt, &waiter.waker) {
+                return pass.number;
+            }
+        }
+    }
+
+    /// Queues, unless it holds at once, and leaves without having looked again. Returns whether it
+    /// held at once.
+    fn queue_and_leave(&self, key: u64) {
+        let waiter = Waiter::new();
+        let attempt = OwnerToken::mint();
+        match self.ask(key, attempt, Fairness::FirstCome, Some(&waiter.waker)) {
+            Entered::Holds(pass) => {
+                self.inside(key, pass.number);
+                assert!(self.table.release(HASH, pass.number));
+            }
+            Entered::Waits => {
+                let claim = Claim::Attempt(attempt);
+                assert!(self.table.leave(HASH, |kept| *kept == key, claim));
+            }
+            Entered::Contended => panic!("contended although it may wait"),
+        }
+    }
+
+    fn ask(
+        &self,
+        key: u64,
+        attempt: OwnerToken,
+        fairness: Fairness,
+        waker: Option<&Waker>,
+    ) -> Entered {
+        let ask = Ask {
+            hash: HASH,
+            mode: Mode::Exclusive,
+            priority: 0,
+            attempt,
+            fairness,
+            waker,
+        };
+        let entered = self.table.enter(&ask, |kept| *kept == key, held(key));
+        entered.unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    fn look(&self, key: u64, attempt: OwnerToken, waker: &Waker) -> Option<Poll<super::Pass>> {
+        self.table.poll(HASH, |kept| *kept == key, attempt, waker)
+    }
+}
+
+fn held(key: u64) -> Held<u64, ()> {
+    Held { key, details: () }
+}
+
+/// A thread that sleeps until it is woken.
+struct Waiter {
+    waker: Waker,
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Waiter {
+    fn new() -> Self {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        Self { waker }
+    }
+
+    fn park(&self) {
+        thread::park();
+    }
+}
+
+/// Counts executions, and says how many there were.
+struct Count {
+    name: &'static str,
+    executions: AtomicUsize,
+}
+
+impl Count {
+    const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            executions: AtomicUsize::new(0),
+        }
+    }
+
+    fn one(&self) {
+        self.executions.fetch_add(1, Plain::Relaxed);
+    }
+
+    #[expect(
+        clippy::print_stdout,
+        reason = "the task that runs the models reads it"
+    )]
+    fn report(&self) {
+        let executions = self.executions.load(Plain::Relaxed);
+        println!("model {}: {executions} executions", self.name);
+    }
+}
+
+/// Two threads on one key: the slot, moving to the room, hand-over, eviction.
+fn two_on_one_key(fairness: Fairness) {
+    let shared = Shared::new();
+    let there = Arc::clone(&shared);
+    let other = thread::spawn(move || there.lock_and_release(0, fairness));
+    shared.lock_and_release(0, fairness);
+    other.join().unwrap();
+    assert_eq!(shared.sections(0), 2);
+    assert!(shared.is_empty());
+}
+
+/// Two threads on two keys of one slot: neither may wait for the other's key for ever.
+fn two_keys_of_one_slot() {
+    let shared = Shared::new();
+    let there = Arc::clone(&shared);
+    let other = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
+    let number = shared.lock(0, Fairness::FirstCome);
+    // Nested, as users of two keys nest.
+    if let Some(inner) = shared.table.try_hold(HASH, 0, || held(1)) {
+        shared.table.release(HASH, inner);
+    }
+    shared.inside(0, number);
+    assert!(shared.table.release(HASH, number));
+    other.join().unwrap();
+    assert_eq!((shared.sections(0), shared.sections(1)), (1, 1));
+    assert!(shared.is_empty());
+}
+
+/// A waiter leaves while the holder hands the lock over to it.
+fn a_waiter_leaves() {
+    let shared = Shared::new();
+    let there = Arc::clone(&shared);
+    let leaver = thread::spawn(move || there.queue_and_leave(0));
+    shared.lock_and_release(0, Fairness::FirstCome);
+    leaver.join().unwrap();
+    assert!(shared.is_empty(), "an entry was left behind");
+    shared.lock_and_release(0, Fairness::FirstCome);
+}
+
+/// A third thread waits behind one that leaves.
+fn a_waiter_leaves_before_another() {
+    let shared = Shared::new();
+    let number = shared.lock(0, Fairness::FirstCome);
+    let (one, two) = (Arc::clone(&shared), Arc::clone(&shared));
+    let leaver = thread::spawn(move || one.queue_and_leave(0));
+    let waiter = thread::spawn(move || two.lock_and_release(0, Fairness::FirstCome));
+    shared.inside(0, number);
+    assert!(shared.table.release(HASH, number));
+    leaver.join().unwrap();
+    waiter.join().unwrap();
+    assert!(shared.is_empty());
+}
+
+#[cfg(loom)]
+mod exhaustive {
+    use super::*;
+
+    fn check(name: &'static str, model: impl Fn() + Sync + Send + 'static) {
+        let count = Arc::new(Count::new(name));
+        let counted = Arc::clone(&count);
+        let mut checker = loom::model::Builder::new();
+        checker.preemption_bound = Some(3);
+        checker.check(move || {
+            counted.one();
+            model();
+        });
+        count.report();
+    }
+
+    #[test]
+    fn two_threads_on_one_key() {
+        check("two-on-one-key", || two_on_one_key(Fairness::FirstCome));
+    }
+
+    #[test]
+    fn two_threads_that_barge_on_one_key() {
+        check("two-that-barge", || two_on_one_key(Fairness::Barging));
+    }
+
+    #[test]
+    fn two_keys_that_share_a_slot() {
+        check("two-keys-of-one-slot", two_keys_of_one_slot);
+    }
+
+    #[test]
+    fn a_waiter_that_leaves() {
+        check("a-waiter-leaves", a_waiter_leaves);
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_before_another() {
+        check(
+            "a-waiter-leaves-before-another",
+            a_waiter_leaves_before_another,
+        );
+    }
+}
+
+#[cfg(all(shuttle, not(loom)))]
+mod random {
+    use super::*;
+
+    const SCHEDULES: usize = 20_000;
+
+    fn check(name: &'static str, model: impl Fn() + Sync + Send + 'static) {
+        let count = Arc::new(Count::new(name));
+        let counted = Arc::clone(&count);
+        let model = move || {
+            counted.one();
+            model();
+        };
+        shuttle::check_pct(model, SCHEDULES, 3);
+        count.report();
+    }
+
+    /// Many threads on two keys, which wait, leave and barge.
+    fn a_crowd() {
+        let shared = Shared::new();
+        let threads: Vec<_> = (0..5)
+            .map(|number| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let key = number % 2;
+                    match number {
+                        0 => shared.queue_and_leave(key),
+                        1 | 2 => shared.lock_and_release(key, Fairness::FirstCome),
+                        _ => shared.lock_and_release(key, Fairness::Barging),
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(shared.is_empty());
+        shared.lock_and_release(0, Fairness::FirstCome);
+    }
+
+    #[test]
+    fn a_crowd_on_two_keys() {
+        check("a-crowd", a_crowd);
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_before_another() {
+        check(
+            "a-waiter-leaves-before-another",
+            a_waiter_leaves_before_another,
+        );
+    }
+
+    #[test]
+    fn two_threads_on_one_key() {
+        check("two-on-one-key", || two_on_one_key(Fairness::FirstCome));
+    }
+
+    #[test]
+    fn two_keys_that_share_a_slot() {
+        check("two-keys-of-one-slot", two_keys_of_one_slot);
+    }
+
+    #[test]
+    fn a_waiter_that_leaves() {
+        check("a-waiter-leaves", a_waiter_leaves);
+    }
+}

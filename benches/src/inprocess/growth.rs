@@ -1,0 +1,85 @@
+//! Many waiters on one key: queueing, leaving in any order, and taking turns.
+
+use std::future::Future;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use anyhow::Result;
+use lock_benches::{Bar, Round, Session, Table};
+
+use crate::keys::key;
+use crate::locks::Ours;
+use crate::plot::{Plot, Series};
+
+const COUNTS: [usize; 3] = [1_000, 10_000, 100_000];
+
+pub(crate) fn measure(session: &mut Session) -> Result<()> {
+    let rounds = session.section("waiters", |round| {
+        for count in COUNTS {
+            // As many waiters in all runs, so that each is measured equally well.
+            let runs = COUNTS[2] / count;
+            let seconds: f64 = (0..runs).map(|_| run(count)).sum();
+            round.record(at(count), seconds * 1e9 / runs as f64 / count as f64);
+        }
+        Ok(())
+    })?;
+    let Some(rounds) = rounds else {
+        return Ok(());
+    };
+    let growth = |round: &Round| {
+        let by_n_log_n = |count: usize| round.get(&at(count)) / (count as f64).log2();
+        by_n_log_n(COUNTS[2]) / by_n_log_n(COUNTS[0])
+    };
+    session.judge(&rounds, &Bar::at_most("waiters-to-n-log-n", 1.0), growth);
+    let mut table = Table::new([
+        "waiters on one key",
+        "ns per waiter",
+        "ns per waiter and log2 n",
+    ]);
+    let mut plot = Plot::logarithmic("waiters", "waiters", "ns per waiter");
+    let each = COUNTS.map(|count| (count as f64, rounds.median(&at(count))));
+    for (count, ns) in each {
+        table.row([
+            format!("{count:.0}"),
+            format!("{ns:.0}"),
+            format!("{:.1}", ns / count.log2()),
+        ]);
+    }
+    plot.add(Series::new("queue, leave, drain", each));
+    println!("\n{table}");
+    plot.write()
+}
+
+fn at(count: usize) -> String {
+    format!("ns per waiter, {count}")
+}
+
+/// Queues `count` waiters, drops every other one in random order, and lets the rest take turns.
+fn run(count: usize) -> f64 {
+    let (locks, key) = (Ours::new(), key(1));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut random = 1_u64;
+    for at in (1..count).rev() {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        order.swap(at, (random >> 33) as usize % (at + 1));
+    }
+    let mut waiting: Vec<_> = (0..count)
+        .map(|_| Some(Box::pin(locks.acquire(&key))))
+        .collect();
+    let guard = locks.acquire(&key).wait();
+    let began = Instant::now();
+    for each in waiting.iter_mut().flatten() {
+        assert!(each.as_mut().poll(&mut context).is_pending());
+    }
+    for at in order.iter().take(count / 2) {
+        waiting[*at] = None;
+    }
+    drop(guard);
+    for each in waiting.iter_mut().flatten() {
+        assert!(each.as_mut().poll(&mut context).is_ready());
+    }
+    began.elapsed().as_secs_f64()
+}

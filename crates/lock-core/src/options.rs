@@ -184,6 +184,7 @@ impl AcquireOptions {
     }
 
     /// Refuses what the backend cannot count, besides what contradicts itself.
+    #[inline]
     pub(crate) fn check_for(&self, backend: &dyn LockBackend) -> Result<()> {
         self.check()?;
         if self.reentry == Reentry::Counted && !backend.capabilities().reentry {
@@ -198,7 +199,8 @@ impl AcquireOptions {
 
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.record.is_none() && self.hold_at_least.is_none() {
+        let counts = self.reentry == Reentry::Counted;
+        if self.record.is_none() && self.hold_at_least.is_none() && !counts {
             return Ok(());
         }
         self.check_bounds()

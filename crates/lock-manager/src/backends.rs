@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lock_core::{Capabilities, Error, ErrorKind, LockBackend, LockKey, Result};
+use lock_core::{Capabilities, LockBackend, LockKey, Result};
 use once_cell::race::OnceBox;
 
 use crate::config::Config;
@@ -200,6 +200,7 @@ impl Slot {
 
 /// Builds a backend from its section.
 fn build(kind: BackendKind, config: &Config) -> Result<Built> {
+    kind.require(&config.place("backend"))?;
     match kind {
         // One table for the process, whoever builds managers; so no manager may close it.
         #[cfg(feature = "threading")]
@@ -250,13 +251,11 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
             };
             Ok(Built::new(backend, true))
         }
-        kind => {
-            kind.require(&config.place("backend"))?;
-            Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("backend `{kind}` is not available in this version"),
-            ))
-        }
+        #[allow(
+            unreachable_patterns,
+            reason = "reachable unless every backend is compiled in"
+        )]
+        kind => unreachable!("`{kind}` is available, and so was built above"),
     }
 }
 

@@ -103,7 +103,8 @@ impl Case {
             .build()?;
         let context = Context::new(Arc::clone(kit), patience)?;
         let leases = context.lease_life().unwrap_or_default() * 20;
-        let limit = patience * 6 + leases + stress::duration();
+        // For a case that makes 10,000 grants over a cluster that syncs each to three disks.
+        let limit = patience * 18 + leases + stress::duration();
         let outcome = (self.run)(&context, &runtime, limit)
             .and_then(|()| runtime.block_on(context.nothing_is_left()));
         runtime.block_on(context.close());

@@ -154,6 +154,9 @@ impl RedisBackend {
 
 fn check(config: &RedisConfig) -> Result<()> {
     let invalid = |message: String| Err(error(ErrorKind::InvalidConfig, message));
+    if config.urls().iter().all(|url| url.is_empty()) {
+        return invalid("`url` is not set; write `url = \"redis://host:port\"`".to_owned());
+    }
     if let Err(what) = check_lease(config.lease) {
         return invalid(format!("`lease`: {what}"));
     }

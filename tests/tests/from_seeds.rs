@@ -58,12 +58,14 @@ fn the_default_manager_is_one_for_the_process() {
 }
 
 #[test]
-fn names_of_backends_to_come_are_told_apart_from_typos() {
+fn a_backend_without_its_settings_is_told_apart_from_a_typo() {
     let manager = LockManager::new(Config::default()).unwrap();
     let redis = manager.create_lock("x", "redis").unwrap_err();
-    assert_eq!(redis.kind(), ErrorKind::Unsupported);
+    assert_eq!(redis.kind(), ErrorKind::InvalidConfig);
+    assert!(redis.to_string().contains("url"), "{redis}");
     let typo = manager.create_lock("x", "rediss").unwrap_err();
     assert_eq!(typo.kind(), ErrorKind::InvalidConfig);
+    assert!(typo.to_string().contains("`redis`"), "{typo}");
 }
 
 #[test]

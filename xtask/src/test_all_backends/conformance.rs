@@ -14,6 +14,7 @@ pub(super) const REPORT_VARIABLE: &str = "LOCKTEST_REPORT";
 /// (a capability no longer declared, a module no longer listed) fails. Raise it as the suite grows.
 const MINIMUM_CASES: &[(&str, usize)] = &[
     ("etcd", 120),
+    ("etcd-cluster", 120),
     ("file", 20),
     ("redis", 120),
     ("redis-cluster", 120),

@@ -106,7 +106,10 @@ impl Served {
             Act::Stress(plan) => {
                 let backend = Arc::clone(&self.backend);
                 let run = tokio::task::spawn_blocking(move || stress::take_part(&backend, &plan));
-                Ok(Answer::Count(run.await??))
+                let grants = run.await??;
+                // Whoever asked may end this process at once; what was dropped last is on its way.
+                self.backend.close().await?;
+                Ok(Answer::Count(grants))
             }
             Act::Exit => std::process::exit(0),
         }

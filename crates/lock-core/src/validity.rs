@@ -1,12 +1,13 @@
 //! How long a grant is good for, and the signal that it no longer is.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
+
+use slab::Slab;
 
 use crate::clock::Instant;
 use crate::{Lost, OwnerToken, fork, runtime};
@@ -70,7 +71,7 @@ struct Inner {
     generation: u64,
     watchers: Mutex<Watchers>,
     /// What this is a part of, and its place among the parts.
-    whole: Option<(Validity, u64)>,
+    whole: Option<(Validity, usize)>,
     proof: Option<Proof>,
 }
 
@@ -79,7 +80,7 @@ struct Watchers {
     next_id: u64,
     wakers: Vec<(u64, Waker)>,
     callbacks: Vec<Box<dyn FnOnce(LossReason) + Send>>,
-    parts: HashMap<u64, Weak<Inner>>,
+    parts: Slab<Weak<Inner>>,
 }
 
 /// Given back: what happens to the lease from now on is no loss.
@@ -136,8 +137,7 @@ impl Validity {
             return self.clone();
         }
         let mut watchers = self.watchers();
-        watchers.next_id += 1;
-        let id = watchers.next_id;
+        let place = watchers.parts.vacant_entry();
         let part = Arc::new(Inner {
             deadline: AtomicU64::new(NO_DEADLINE),
             // Read under the lock: `lose` sets the level before it takes the parts.
@@ -145,10 +145,10 @@ impl Validity {
             lease: self.0.lease,
             generation: self.0.generation,
             watchers: Mutex::default(),
-            whole: Some((self.clone(), id)),
+            whole: Some((self.clone(), place.key())),
             proof,
         });
-        watchers.parts.insert(id, Arc::downgrade(&part));
+        place.insert(Arc::downgrade(&part));
         Self(part)
     }
 
@@ -247,11 +247,8 @@ impl Validity {
         for callback in watchers.callbacks {
             runtime::run_apart(move || callback(reason));
         }
-        for part in watchers
-            .parts
-            .into_values()
-            .filter_map(|part| part.upgrade())
-        {
+        let parts = watchers.parts.into_iter();
+        for part in parts.filter_map(|(_, part)| part.upgrade()) {
             Self(part).lose(reason);
         }
         true
@@ -351,7 +348,8 @@ impl Drop for Inner {
             return;
         }
         if let Some((whole, place)) = &self.whole {
-            whole.watchers().parts.remove(place);
+            // Once the whole is over the place may be another's, which has nothing to hear either.
+            whole.watchers().parts.try_remove(*place);
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct LockFile {
     /// Device and inode.
     identity: (u64, u64),
     len_when_opened: u64,
+    was_linked: bool,
     locked: bool,
 }
 
@@ -46,9 +47,8 @@ impl LockFile {
     /// # Errors
     /// What the system says; `Backend` for what is no regular file of this user.
     pub fn open(path: PathBuf) -> Result<Self> {
-        Self::open_with(&path, OFlags::CREATE)
-            .and_then(|file| Self::adopt(path.clone(), file))
-            .map_err(|refusal| refusal.into_error(&path))
+        let opened = open_with(&path, OFlags::CREATE);
+        Self::adopt(path, opened)
     }
 
     /// Opens the file if it exists.
@@ -56,12 +56,9 @@ impl LockFile {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_existing(path: PathBuf) -> Result<Option<Self>> {
-        match Self::open_with(&path, OFlags::empty()) {
-            Err(Refusal::System(Errno::NOENT)) => Ok(None),
-            opened => opened
-                .and_then(|file| Self::adopt(path.clone(), file))
-                .map(Some)
-                .map_err(|refusal| refusal.into_error(&path)),
+        match open_with(&path, OFlags::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => Self::adopt(path, opened).map(Some),
         }
     }
 
@@ -70,30 +67,35 @@ impl LockFile {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn create_new(path: PathBuf) -> Result<Self> {
-        Self::open_with(&path, OFlags::CREATE | OFlags::EXCL)
-            .and_then(|file| Self::adopt(path.clone(), file))
-            .map_err(|refusal| refusal.into_error(&path))
+        let opened = open_with(&path, OFlags::CREATE | OFlags::EXCL);
+        Self::adopt(path, opened)
     }
 
-    fn open_with(path: &Path, extra: OFlags) -> std::result::Result<File, Refusal> {
-        // Writable even for shared locks: some file systems want that for an exclusive lock.
-        let flags = OFlags::RDWR
-            | OFlags::CLOEXEC
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | extra;
-        let opened = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
-        opened.map(File::from).map_err(Refusal::System)
+    /// Opens the file and asks for its lock. It is looked at once, after that: whoever deletes or
+    /// replaces a file meanwhile leaves one behind that [`was_linked`](Self::was_linked) by no path,
+    /// which spares asking whether it [`is_current`](Self::is_current).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the file system has no locks.
+    pub fn open_and_try_lock(path: PathBuf, kind: LockKind) -> Result<(Self, bool)> {
+        let opened = open_with(&path, OFlags::CREATE);
+        let locked = match &opened {
+            Ok(file) => ask(file, kind, &path)?,
+            Err(_) => false,
+        };
+        let mut adopted = Self::adopt(path, opened)?;
+        adopted.locked = locked;
+        Ok((adopted, locked))
     }
 
-    fn adopt(path: PathBuf, file: File) -> std::result::Result<Self, Refusal> {
-        let stat = rustix::fs::fstat(&file).map_err(Refusal::System)?;
+    fn adopt(path: PathBuf, opened: std::result::Result<File, Errno>) -> Result<Self> {
+        let looked_at = opened.and_then(|file| Ok((rustix::fs::fstat(&file)?, file)));
+        let (stat, file) = looked_at.map_err(|errno| failed("open", &path, errno))?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(Refusal::Foreign("is not a regular file"));
+            return Err(foreign_file(&path, "is not a regular file"));
         }
         if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(Refusal::Foreign("belongs to another user"));
+            return Err(foreign_file(&path, "belongs to another user"));
         }
         Ok(Self {
             _in_child: InheritedDescriptor::close_in_child(file.as_fd()),
@@ -101,6 +103,7 @@ impl LockFile {
             path,
             identity: identity(&stat),
             len_when_opened: len(&stat),
+            was_linked: stat.st_nlink > 0,
             locked: false,
         })
     }
@@ -110,18 +113,9 @@ impl LockFile {
     /// # Errors
     /// When the file system has no locks.
     pub fn try_lock(&mut self, kind: LockKind) -> Result<bool> {
-        let outcome = match kind {
-            LockKind::Exclusive => FileExt::try_lock(&self.file),
-            LockKind::Shared => FileExt::try_lock_shared(&self.file),
-        };
-        match outcome {
-            Ok(()) => {
-                self.locked = true;
-                Ok(true)
-            }
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(source)) => Err(failed("lock", &self.path, source)),
-        }
+        let granted = ask(&self.file, kind, &self.path)?;
+        self.locked |= granted;
+        Ok(granted)
     }
 
     /// Gives the lock back.
@@ -164,6 +158,11 @@ impl LockFile {
         self.len_when_opened
     }
 
+    /// Whether some path led to the file when it was opened, or just after its lock was asked for.
+    pub fn was_linked(&self) -> bool {
+        self.was_linked
+    }
+
     /// Whether both are the same file.
     pub fn is_same_file(&self, other: &Self) -> bool {
         self.identity == other.identity
@@ -204,6 +203,29 @@ impl Drop for LockFile {
     }
 }
 
+fn open_with(path: &Path, extra: OFlags) -> std::result::Result<File, Errno> {
+    // Writable even for shared locks: some file systems want that for an exclusive lock.
+    let flags = OFlags::RDWR
+        | OFlags::CLOEXEC
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | extra;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+}
+
+fn ask(file: &File, kind: LockKind, path: &Path) -> Result<bool> {
+    let outcome = match kind {
+        LockKind::Exclusive => FileExt::try_lock(file),
+        LockKind::Shared => FileExt::try_lock_shared(file),
+    };
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => Err(failed("lock", path, source)),
+    }
+}
+
 fn identity(stat: &Stat) -> (u64, u64) {
     #[allow(
         clippy::useless_conversion,
@@ -217,18 +239,4 @@ fn identity(stat: &Stat) -> (u64, u64) {
 fn len(stat: &Stat) -> u64 {
     // A length is never negative.
     stat.st_size.unsigned_abs()
-}
-
-enum Refusal {
-    System(Errno),
-    Foreign(&'static str),
-}
-
-impl Refusal {
-    fn into_error(self, path: &Path) -> crate::Error {
-        match self {
-            Self::System(errno) => failed("open", path, errno),
-            Self::Foreign(why) => foreign_file(path, why),
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::record::words;
+
 /// The first page of a lock file.
 ///
 /// The state of a key has two places, written in turn: a body for people and a head for programs,
@@ -89,12 +91,9 @@ fn copy_out(from: &[AtomicU64], to: &mut [u8]) {
     }
 }
 
-/// The last word is filled up with zeros.
 fn copy_in(from: &[u8], to: &[AtomicU64]) {
-    for (bytes, word) in from.chunks(8).zip(to) {
-        let mut whole = [0; 8];
-        whole[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
+    for (bytes, word) in words(from).zip(to) {
+        word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
     }
 }
 

@@ -150,12 +150,13 @@ struct Place {
 }
 
 fn newest(door: &[u8; DOOR_LEN], path: &Path) -> Result<Option<Place>> {
-    let even = decode_head(&door[..HEAD_LEN], path)?;
-    let odd = decode_head(&door[DOOR_LEN - HEAD_LEN..], path)?;
-    Ok([even, odd]
-        .into_iter()
-        .flatten()
-        .max_by_key(|place| place.head.sequence))
+    let head = |bytes: Option<&[u8; HEAD_LEN]>| match bytes {
+        Some(bytes) => decode_head(bytes, path),
+        None => Ok(None),
+    };
+    let heads = [head(door.first_chunk())?, head(door.last_chunk())?];
+    let written = heads.into_iter().flatten();
+    Ok(written.max_by_key(|place| place.head.sequence))
 }
 
 pub(crate) fn encode_head(head: &Head, body: &[u8]) -> [u8; HEAD_LEN] {
@@ -179,17 +180,13 @@ pub(crate) fn encode_head(head: &Head, body: &[u8]) -> [u8; HEAD_LEN] {
 }
 
 /// `None` for what was not written yet, or cut short.
-fn decode_head(bytes: &[u8], path: &Path) -> Result<Option<Place>> {
-    let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
-    let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]));
-    let start = &bytes[..MAGIC.len()];
-    let written = start.iter().zip(&MAGIC).take_while(|(a, b)| a == b).count();
-    if start[written..].iter().any(|byte| *byte != 0) {
-        return Err(foreign_file(path, "is no lock file"));
-    }
+fn decode_head(bytes: &[u8; HEAD_LEN], path: &Path) -> Result<Option<Place>> {
+    let u32_at = |at: usize| u32::from_le_bytes(array_at(bytes, at));
+    let u64_at = |at: usize| u64::from_le_bytes(array_at(bytes, at));
+    let start: [u8; MAGIC.len()] = array_at(bytes, 0);
     let version = u32_at(8);
-    if written < MAGIC.len() || version == 0 {
-        return Ok(None);
+    if start != MAGIC || version == 0 {
+        return not_written(start, path).map(|()| None);
     }
     if version != VERSION {
         return Err(error(
@@ -219,16 +216,42 @@ fn decode_head(bytes: &[u8], path: &Path) -> Result<Option<Place>> {
     }))
 }
 
+fn array_at<const LEN: usize>(bytes: &[u8; HEAD_LEN], at: usize) -> [u8; LEN] {
+    let mut array = [0; LEN];
+    array.copy_from_slice(&bytes[at..at + LEN]);
+    array
+}
+
+/// Whether this is the start of a head that was written in part, or not at all.
+#[cold]
+fn not_written(start: [u8; MAGIC.len()], path: &Path) -> Result<()> {
+    let written = start.iter().zip(&MAGIC).take_while(|(a, b)| a == b).count();
+    match start[written..].iter().all(|byte| *byte == 0) {
+        true => Ok(()),
+        false => Err(foreign_file(path, "is no lock file")),
+    }
+}
+
 /// Tells a torn write from a whole one. FNV-1a (Fowler, Noll, Vo) in steps of eight bytes, with a
 /// shift so that high bits count in low ones.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
-    bytes.chunks(8).fold(start, |sum, chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
+    words(bytes).fold(start, |sum, word| {
         let sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
         sum ^ (sum >> 29)
     })
+}
+
+/// The bytes by eight, the last ones filled up with zeros.
+#[inline]
+pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 8]> {
+    let (whole, rest) = bytes.as_chunks();
+    let last = (!rest.is_empty()).then(|| {
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        word
+    });
+    whole.iter().copied().chain(last)
 }
 
 /// What a file that only names its key holds.

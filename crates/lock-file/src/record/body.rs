@@ -8,7 +8,6 @@ use lock_core::{
     FencingNumber, LockKey, Mode, OwnerId, OwnerToken, PartyRecord, ProcessNonce, ProcessRecord,
     Request,
 };
-use smallvec::SmallVec;
 
 /// The body of a record: fields of one byte that says which, two that say how long, and the value.
 /// A reader skips fields that it does not know.
@@ -18,8 +17,11 @@ pub(crate) struct Body {
     pub(crate) holder: Option<PartyRecord>,
 }
 
-/// An encoded body. Most are this short.
-pub(crate) type Bytes = SmallVec<[u8; 512]>;
+/// An encoded body.
+pub(crate) type Bytes = Vec<u8>;
+
+/// Most bodies are this short, beside the name of their key.
+const USUAL_LEN: usize = 256;
 
 /// A holder, as this process knows it.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +51,9 @@ const FENCING: u8 = 13;
 
 impl Body {
     pub(crate) fn encode(key: &LockKey, holder: Option<Holder<'_>>) -> Bytes {
-        let mut out = Bytes::new();
-        put(&mut out, KEY, key.qualified().as_bytes());
+        let name = key.qualified().as_bytes();
+        let mut out = Bytes::with_capacity(USUAL_LEN + name.len());
+        put(&mut out, KEY, name);
         if let Some(holder) = holder {
             encode_holder(&mut out, holder);
         }
@@ -166,8 +169,8 @@ fn decode_mode(bytes: &[u8]) -> Option<Mode> {
 
 fn put(out: &mut Bytes, tag: u8, value: &[u8]) {
     debug_assert!(value.len() <= usize::from(u16::MAX));
-    out.push(tag);
-    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    let [low, high] = (value.len() as u16).to_le_bytes();
+    out.extend_from_slice(&[tag, low, high]);
     out.extend_from_slice(value);
 }
 

@@ -1,11 +1,11 @@
 //! The keys that this process uses.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use lock_core::LockKey;
 
 use crate::directory::Directory;
@@ -26,7 +26,7 @@ pub(crate) struct Table {
 
 #[derive(Debug, Default)]
 struct Shard {
-    cells: HashMap<LockKey, Arc<KeyCell>>,
+    cells: HashMap<LockKey, Arc<KeyCell>, RandomState>,
     /// How many cells may be here before the idle ones are looked for.
     limit: usize,
 }
@@ -35,7 +35,7 @@ impl Table {
     pub(crate) fn new(directory: &Path) -> Self {
         Self {
             directory: Arc::new(Directory::new(directory)),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }

@@ -49,9 +49,9 @@ impl KeyWatch {
     }
 }
 
-/// How often to look again, and how soon, after a process may have died: the kernel reports that
-/// its files were closed just before it gives up the locks on them.
-const SECOND_LOOKS: u32 = 5;
+/// After a process may have died others look again, and again, each time after twice as long: the
+/// kernel reports that its files were closed just before it gives up the locks on them.
+const SECOND_LOOKS: u32 = 6;
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(1);
 
 /// Where changes are not reported, waiters look by themselves, less and less often.
@@ -84,8 +84,9 @@ impl Pace {
     /// How long to wait for news.
     fn pause(&mut self, is_told: bool) -> Duration {
         if self.second_looks > 0 {
+            let looked = SECOND_LOOKS - self.second_looks;
             self.second_looks -= 1;
-            return SECOND_LOOK_AFTER;
+            return SECOND_LOOK_AFTER * 2_u32.pow(looked);
         }
         if is_told {
             return self.backup;
@@ -99,7 +100,6 @@ impl Pace {
 /// Competes for the head of a key's queue until nobody waits, for waiters that are no threads. One
 /// task for all of them in this process.
 pub(crate) async fn contend(shared: Arc<Shared>, cell: Arc<KeyCell>) {
-    let nudge = cell.state().nudge();
     let mut pace = Pace::new(shared.backup_poll);
     loop {
         let (aftermath, watch) = {
@@ -119,7 +119,7 @@ pub(crate) async fn contend(shared: Arc<Shared>, cell: Arc<KeyCell>) {
         }
         let pause = pace.pause(watch.is_some());
         let mut stirred = pin!(KeyWatch::stirred(watch));
-        let mut nudged = pin!(nudge.notified());
+        let mut nudged = pin!(cell.nudge.notified());
         let news = poll_fn(|context| match stirred.as_mut().poll(context) {
             Poll::Ready(stirred) => Poll::Ready(Some(stirred)),
             Poll::Pending => nudged.as_mut().poll(context).map(|()| None),

@@ -38,11 +38,14 @@ pub(crate) fn options(mode: &str) -> AcquireOptions {
     AcquireOptions::new().mode(mode).label("a test's process")
 }
 
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Polls until `done`, or fails with `what`.
 pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(started.elapsed() < PATIENCE, "never: {what}");
         // sleep: polling for a state of another process
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -54,6 +57,19 @@ pub(crate) fn holders(backend: &FileBackend, name: &str) -> Vec<lock_core::Party
 
 pub(crate) fn waiters(backend: &FileBackend, name: &str) -> Vec<lock_core::PartyRecord> {
     report(backend, name).map_or_else(Vec::new, |report| report.waiters)
+}
+
+/// Whether somebody has the turn of a key, by the kernel's own list: a look that opens none of its
+/// files, so that no watch of a waiter hears of it.
+#[cfg(target_os = "linux")]
+pub(crate) fn turn_is_taken(directory: &Path, name: &str) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(turn) = std::fs::metadata(directory.join(format!("{name}.turn"))) else {
+        return false;
+    };
+    let inode = format!(":{} ", turn.ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| line.contains(&inode))
 }
 
 fn report(backend: &FileBackend, name: &str) -> Option<lock_core::KeyReport> {
@@ -159,7 +175,7 @@ pub(crate) fn run_peer() {
             }
             ["release"] => format!("{:?}", held.pop().unwrap().release_blocking()),
             ["downgrade"] => format!("{:?}", block_on(held[0].downgrade())),
-            ["lost"] => format!("{:?}", held[0].lost().wait_for(Duration::from_secs(20))),
+            ["lost"] => format!("{:?}", held[0].lost().wait_for(PATIENCE)),
             ["count", path, name, rounds] => {
                 count(&backend, path, name, rounds.parse().unwrap());
                 "counted".into()

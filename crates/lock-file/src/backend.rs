@@ -19,7 +19,7 @@ use crate::config::FileConfig;
 use crate::contend::{Waiter, contend};
 use crate::entry::{KeyCell, KeyState};
 use crate::error::{NAME, named, not_held};
-use crate::seat::Aftermath;
+use crate::seat::{Aftermath, ForTask};
 use crate::table::Table;
 use crate::watchman::Watchman;
 use crate::{breaking, inspect, sweep};
@@ -99,27 +99,13 @@ impl FileBackend {
         apart(move || sweep::sweep(&shared, unused_for)).await
     }
 
-    fn on_key<R>(
-        &self,
-        key: &LockKey,
-        work: impl FnOnce(&mut KeyState) -> (R, Aftermath),
-    ) -> Option<R> {
-        let found = self.shared.table().with_known(key, |cell, state| {
-            let (outcome, aftermath) = work(state);
-            (outcome, aftermath, Arc::clone(cell))
-        });
-        found.map(|(outcome, aftermath, cell)| {
-            self.shared.settle(&cell, aftermath);
-            outcome
-        })
-    }
-
     fn downgrade(&self, key: &LockKey, attempt: OwnerToken) -> Result<Grant> {
-        self.on_key(key, |state| match state.downgrade(key, attempt) {
-            Ok((grant, aftermath)) => (Ok(grant), aftermath),
-            Err(error) => (Err(named(error)), Aftermath::default()),
-        })
-        .unwrap_or_else(|| Err(not_held(key)))
+        self.shared
+            .on_key(key, |state| match state.downgrade(key, attempt) {
+                Ok((grant, aftermath)) => (Ok(grant), aftermath),
+                Err(error) => (Err(named(error)), Aftermath::default()),
+            })
+            .unwrap_or_else(|| Err(not_held(key)))
     }
 }
 
@@ -139,11 +125,30 @@ impl Shared {
         &self.state().watchman
     }
 
+    /// Works on the state of a key that is known here, and settles what follows.
+    pub(crate) fn on_key<R>(
+        self: &Arc<Self>,
+        key: &LockKey,
+        work: impl FnOnce(&mut KeyState) -> (R, Aftermath),
+    ) -> Option<R> {
+        let found = self
+            .table()
+            .with_known(key, |cell, state| (work(state), Arc::clone(cell)));
+        found.map(|((outcome, aftermath), cell)| {
+            self.settle(&cell, aftermath);
+            outcome
+        })
+    }
+
     /// Does what had to wait until the key's lock was left.
     pub(crate) fn settle(self: &Arc<Self>, cell: &Arc<KeyCell>, aftermath: Aftermath) {
-        if aftermath.run() {
-            let (shared, cell) = (Arc::clone(self), Arc::clone(cell));
-            lock_core::runtime::handle().spawn(contend(shared, cell));
+        match aftermath.run() {
+            ForTask::Nothing => {}
+            ForTask::Nudge => cell.nudge.notify_one(),
+            ForTask::Start => {
+                let task = contend(Arc::clone(self), Arc::clone(cell));
+                lock_core::runtime::handle().spawn(task);
+            }
         }
     }
 
@@ -202,19 +207,10 @@ async fn queue_up(shared: &Arc<Shared>, key: &LockKey, request: &Request) -> Res
     shared.settle(&cell, aftermath);
     if shared.closed.load(Ordering::Acquire) {
         // Closed between the check and the queue: nobody else would end this wait.
-        close_key(shared, key);
+        shared.on_key(key, |state| ((), state.drain(|| Error::closed(NAME))));
     }
     let mut waiter = Waiter::new(shared, cell, request.attempt, place);
     poll_fn(|context| waiter.poll(context)).await
-}
-
-fn close_key(shared: &Arc<Shared>, key: &LockKey) {
-    let aftermath = shared
-        .table()
-        .with_known(key, |_, state| state.drain(|| Error::closed(NAME)));
-    if let Some(aftermath) = aftermath {
-        aftermath.run();
-    }
 }
 
 /// Refuses options that would be promises without anything behind them.
@@ -260,7 +256,9 @@ impl LockBackend for FileBackend {
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
-        let held = self.on_key(key, |state| state.leave(key, grant.attempt));
+        let held = self
+            .shared
+            .on_key(key, |state| state.leave(key, grant.attempt));
         Step::Ready(Ok(match held {
             Some(true) => Released::Released,
             Some(false) | None => Released::AlreadyLost,
@@ -268,7 +266,7 @@ impl LockBackend for FileBackend {
     }
 
     fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
-        self.on_key(key, |state| state.leave(key, attempt));
+        self.shared.on_key(key, |state| state.leave(key, attempt));
     }
 
     fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
@@ -277,20 +275,22 @@ impl LockBackend for FileBackend {
         match change {
             Change::Downgrade => Step::Ready(self.downgrade(key, attempt)),
             Change::Transfer(owner) => Step::Ready(
-                self.on_key(key, |state| {
-                    (
-                        state.transfer(key, attempt, owner).map_err(named),
-                        Aftermath::default(),
-                    )
-                })
-                .unwrap_or_else(|| Err(not_held(key))),
+                self.shared
+                    .on_key(key, |state| {
+                        (
+                            state.transfer(key, attempt, owner).map_err(named),
+                            Aftermath::default(),
+                        )
+                    })
+                    .unwrap_or_else(|| Err(not_held(key))),
             ),
             Change::Detach | Change::Attach { .. } => Step::Ready(
-                self.on_key(key, |state| {
-                    let damage = state.check(key);
-                    (held(state), damage)
-                })
-                .unwrap_or_else(|| Err(not_held(key))),
+                self.shared
+                    .on_key(key, |state| {
+                        let damage = state.check(key);
+                        (held(state), damage)
+                    })
+                    .unwrap_or_else(|| Err(not_held(key))),
             ),
             _ => Step::Ready(Err(Error::unsupported(NAME, "this change"))),
         }
@@ -321,7 +321,7 @@ impl LockBackend for FileBackend {
         self.shared.closed.store(true, Ordering::Release);
         for cell in self.shared.table().cells() {
             let aftermath = cell.state().drain(|| Error::closed(NAME));
-            aftermath.run();
+            self.shared.settle(&cell, aftermath);
         }
         self.shared.table().close_idle();
         Ok(())

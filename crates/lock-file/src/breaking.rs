@@ -5,13 +5,11 @@ use std::sync::Arc;
 use lock_core::{InspectQuery, LockKey, Mode, OwnerToken, PartyRecord, Result};
 
 use crate::backend::Shared;
-use crate::entry::KeyState;
 use crate::error::failed;
 use crate::inspect;
 use crate::key_file::KeyFile;
 use crate::names::Names;
 use crate::record::{self, Head};
-use crate::seat::Aftermath;
 use crate::turnstile::Turnstile;
 use lock_core::host::LockFile;
 
@@ -30,7 +28,7 @@ pub(crate) fn break_lock(
     attempt: Option<OwnerToken>,
 ) -> Result<usize> {
     if let Some(attempt) = attempt
-        && on_key(shared, key, |state| state.revoke(key, attempt)).is_some_and(|held| held)
+        && shared.on_key(key, |state| state.revoke(key, attempt)) == Some(true)
     {
         return Ok(1);
     }
@@ -55,23 +53,9 @@ pub(crate) fn break_lock(
         }
     }
     // The holders here hear of it now, the others at their next look.
-    on_key(shared, key, |state| ((), state.check(key)));
+    shared.on_key(key, |state| ((), state.check(key)));
     wake_all(&names)?;
     Ok(targets.len())
-}
-
-fn on_key<R>(
-    shared: &Arc<Shared>,
-    key: &LockKey,
-    work: impl FnOnce(&mut KeyState) -> (R, Aftermath),
-) -> Option<R> {
-    let found = shared
-        .table()
-        .with_known(key, |cell, state| (work(state), Arc::clone(cell)));
-    found.map(|((outcome, aftermath), cell)| {
-        shared.settle(&cell, aftermath);
-        outcome
-    })
 }
 
 fn replace_lock(names: &Names, key: &LockKey) -> Result<()> {

@@ -4,7 +4,6 @@ mod competing;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::SystemTime;
 
 use lock_core::{
     Fence, Grant, KeyQueue, LockKey, Mode, OwnerId, OwnerToken, Refusal, Request, Result, Validity,
@@ -13,7 +12,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::contend::KeyWatch;
-use crate::error::{mode_conflict, not_held};
+use crate::error::{abandoned, mode_conflict, not_held};
 use crate::kernel::{Answer, Asker, Damage, Held, Kernel, Patience};
 use crate::names::Names;
 use crate::record::Discipline;
@@ -27,6 +26,8 @@ pub(crate) use competing::Looks;
 #[derive(Debug)]
 pub(crate) struct KeyCell {
     key: LockKey,
+    /// Tells the task that competes that there is something new.
+    pub(crate) nudge: Notify,
     state: Mutex<KeyState>,
 }
 
@@ -40,8 +41,6 @@ pub(crate) struct KeyState {
     /// Another process is in the way of the head.
     contends: bool,
     contender: Contender,
-    /// Tells the task that competes that there is something new.
-    nudge: Arc<Notify>,
     /// What the contender hears by.
     watch: Option<Arc<KeyWatch>>,
     /// Taken out of the table; whoever still has it looks there again.
@@ -52,12 +51,12 @@ impl KeyCell {
     pub(crate) fn new(key: LockKey, names: Names) -> Self {
         Self {
             key,
+            nudge: Notify::new(),
             state: Mutex::new(KeyState {
                 queue: KeyQueue::new(),
                 kernel: Kernel::new(names),
                 contends: false,
                 contender: Contender::Nobody,
-                nudge: Arc::default(),
                 watch: None,
                 retired: false,
             }),
@@ -91,23 +90,13 @@ impl KeyState {
             Err(Refusal::Contended) => return Ok(None),
             Ok(()) => {}
         }
-        let since = SystemTime::now();
-        let asker = Asker {
-            key,
-            request,
-            since,
-        };
+        let asker = Asker { key, request };
         match self.kernel.enter(asker, Patience::None)? {
             Answer::Contended => Ok(None),
             Answer::Conflict(discipline) => Err(foreign_conflict(key, request.mode, discipline)),
             Answer::Granted(entry) => {
-                let hold = Hold {
-                    entry,
-                    validity: Validity::unleased(),
-                };
-                let grant = hold.grant(request.attempt);
-                let mut party = waiting_party(request, since, None);
-                party.data.held = Some(hold);
+                let mut party = waiting_party(request, entry.since, None);
+                let grant = party.data.hold(request.attempt, entry);
                 self.queue.enter(party);
                 Ok(Some(grant))
             }
@@ -134,12 +123,9 @@ impl KeyState {
                     self.kernel.let_go();
                 }
                 let mut aftermath = self.pump(key, Looks::InPassing);
-                let over = Err(crate::error::error(
-                    lock_core::ErrorKind::Closed,
-                    "the attempt was abandoned",
-                ));
-                let waker = party.data.place.and_then(|place| place.give(over));
-                aftermath.wakers.extend(waker);
+                if let Some(place) = party.data.place {
+                    aftermath.wakers.extend(place.give(Err(abandoned())));
+                }
                 (held, aftermath)
             }
         };
@@ -226,7 +212,6 @@ impl KeyState {
         let asker = Asker {
             key,
             request: &seat.request,
-            since: seat.since,
         };
         let entry = match self.kernel.downgrade(asker) {
             Ok(entry) => entry,
@@ -247,17 +232,11 @@ impl KeyState {
         let kernel = &mut self.kernel;
         let admitted = self.queue.downgrade(attempt, |party| {
             let seat = &mut party.data;
-            seat.since = SystemTime::now();
-            let hold = Hold {
-                entry: kernel.share(Asker {
-                    key,
-                    request: &seat.request,
-                    since: seat.since,
-                }),
-                validity: Validity::unleased(),
-            };
-            let grant = hold.grant(party.attempt);
-            seat.held = Some(hold);
+            let entry = kernel.share(Asker {
+                key,
+                request: &seat.request,
+            });
+            let grant = seat.hold(party.attempt, entry);
             let place = seat.place.take();
             wakers.extend(place.and_then(|place| place.give(Ok(Some(grant)))));
         });
@@ -285,7 +264,6 @@ impl KeyState {
         let asker = Asker {
             key,
             request: &seat.request,
-            since: seat.since,
         };
         if let Err(error) = self.kernel.describe(asker, &hold.entry) {
             seat.request.owner = before;

@@ -38,6 +38,11 @@ pub(crate) fn not_held(key: &LockKey) -> Error {
     error(ErrorKind::Lost, "this attempt no longer holds it").with_key(key)
 }
 
+/// The error for a wait that its own caller ended.
+pub(crate) fn abandoned() -> Error {
+    error(ErrorKind::Closed, "the attempt was abandoned")
+}
+
 /// The error for a file that is in the way.
 pub(crate) fn foreign_file(path: &Path, why: &str) -> Error {
     host::foreign_file(path, why).with_backend(NAME)

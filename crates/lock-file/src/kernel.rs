@@ -3,6 +3,9 @@
 mod asking;
 mod sharing;
 
+use std::path::PathBuf;
+use std::time::SystemTime;
+
 use lock_core::host::{LockFile, LockKind};
 use lock_core::{Fence, FencingNumber, Mode, OwnerToken, Result};
 
@@ -120,7 +123,7 @@ impl Kernel {
         if self.others_lead()? {
             return match patience {
                 Patience::None => Ok(Answer::Contended),
-                Patience::Waits(_) => self.in_turn(asker, patience, |kernel| {
+                Patience::Waits { .. } => self.in_turn(asker, patience, |kernel| {
                     Ok(Answer::Granted(kernel.share(asker)))
                 }),
             };
@@ -139,18 +142,15 @@ impl Kernel {
     /// is fair to the other processes.
     fn pass_on(&mut self, asker: Asker<'_>, patience: Patience) -> Result<Answer> {
         let fair = self.passed_on < PASS_ON_LIMIT || !self.others_lead()?;
-        if let Some(lock) = self.lock.as_mut().filter(|_| fair) {
+        if let Some(lock) = self.lock.as_ref().filter(|_| fair) {
             let head = lock.door()?.head;
-            let numbers = &self.names.directory().numbers;
-            let number = number_holder(lock, head, numbers, asker.now())?;
+            let entry = self.number(asker, head)?;
             // Invariant: looked at after the number was drawn. If the file was replaced before,
             // others may have lower numbers already, and this one is not used; if after, they draw
             // higher ones.
-            if lock.is_current() {
-                self.number = Some(number);
+            if self.lock.as_mut().is_some_and(KeyFile::is_current) {
                 self.passed_on += 1;
-                let fence = Fence::Exclusive(number);
-                return Ok(Answer::Granted(Entry::without_slots(fence)));
+                return Ok(Answer::Granted(entry));
             }
         }
         self.let_go();
@@ -187,7 +187,7 @@ impl Kernel {
             Ok((!foreign).then_some(door.head))
         });
         match checked {
-            Ok(Some(head)) => self.number(asker, head).map(Some),
+            Ok(Some(head)) => self.hold(asker, head).map(Some),
             refused => {
                 self.unlock();
                 refused.map(|_| None)
@@ -201,7 +201,7 @@ impl Kernel {
         }
         let door = self.lock.as_ref().map(KeyFile::door).transpose();
         match door {
-            Ok(Some(door)) => Ok(Answer::Granted(self.number(asker, door.head)?)),
+            Ok(Some(door)) => Ok(Answer::Granted(self.hold(asker, door.head)?)),
             refused => {
                 self.unlock();
                 refused.map(|_| Answer::Contended)
@@ -209,23 +209,32 @@ impl Kernel {
         }
     }
 
-    /// Makes the kernel lock, which is taken exclusively, a numbered hold.
+    /// Makes the kernel lock, which was just taken exclusively, a numbered hold.
+    fn hold(&mut self, asker: Asker<'_>, head: Head) -> Result<Entry> {
+        let entry = self.number(asker, head);
+        if entry.is_ok() {
+            self.held = Held::Exclusive;
+            self.passed_on = 0;
+        } else {
+            self.unlock();
+        }
+        entry
+    }
+
+    /// Draws the number of an exclusive holder, and writes down who it is.
     fn number(&mut self, asker: Asker<'_>, head: Head) -> Result<Entry> {
         let Some(lock) = &self.lock else {
             return Err(crate::error::not_held(asker.key));
         };
-        match number_holder(lock, head, &self.names.directory().numbers, asker.now()) {
-            Ok(number) => {
-                self.held = Held::Exclusive;
-                self.number = Some(number);
-                self.passed_on = 0;
-                Ok(Entry::without_slots(Fence::Exclusive(number)))
-            }
-            Err(error) => {
-                self.unlock();
-                Err(error)
-            }
-        }
+        let since = SystemTime::now();
+        let numbers = &self.names.directory().numbers;
+        let number = number_holder(lock, head, numbers, asker, since)?;
+        self.number = Some(number);
+        Ok(Entry {
+            fence: Fence::Exclusive(number),
+            slots: Numbers::new(),
+            since,
+        })
     }
 
     /// Asks as one step, in turn. Whoever waits says before each look that it does.
@@ -253,13 +262,13 @@ impl Kernel {
             }
             let seen = self.will_wait(Bell::Lock, patience)?;
             let answer = ask(self);
-            if matches!(answer, Ok(Answer::Contended)) && patience != Patience::None {
+            if let (Ok(Answer::Contended), Patience::Waits { since, .. }) = (&answer, patience) {
                 if self.opened != opened {
                     // Said on a file that nobody rings any more.
                     continue;
                 }
                 self.wait_for(Bell::Lock, seen);
-                self.lead(asker, had_turn)?;
+                self.lead(asker, since, had_turn)?;
             } else {
                 self.turnstile.leave(self.lock.as_mut());
                 self.waits_for = None;
@@ -270,7 +279,7 @@ impl Kernel {
 
     fn will_wait(&mut self, bell: Bell, patience: Patience) -> Result<u32> {
         match (patience, &mut self.lock) {
-            (Patience::Waits(hears), Some(lock)) => lock.will_wait(bell, hears),
+            (Patience::Waits { hears, .. }, Some(lock)) => lock.will_wait(bell, hears),
             _ => Ok(0),
         }
     }
@@ -281,7 +290,7 @@ impl Kernel {
     }
 
     /// Keeps the turn, and lets others read who is next.
-    fn lead(&mut self, asker: Asker<'_>, had_turn: bool) -> Result<()> {
+    fn lead(&mut self, asker: Asker<'_>, since: SystemTime, had_turn: bool) -> Result<()> {
         let Some(lock) = &self.lock else {
             return Ok(());
         };
@@ -293,7 +302,7 @@ impl Kernel {
         }
         self.shown = Some(attempt);
         if let Some(turn) = self.turnstile.turn()
-            && let Err(error) = describe(turn, &holder_body(asker, None))
+            && let Err(error) = describe(turn, &holder_body(asker, since, None))
         {
             tracing::debug!(%error, "the next waiter's record could not be written");
         }
@@ -303,30 +312,50 @@ impl Kernel {
     /// Takes the kernel lock of the file that the path leads to now.
     fn lock_current(&mut self, kind: LockKind) -> Result<bool> {
         loop {
-            let mut lock = self.take_or_open()?;
-            let locked = lock.try_lock(kind)?;
+            let (lock, granted, is_current) = match self.take_open() {
+                Some(mut lock) => {
+                    let granted = lock.try_lock(kind)?;
+                    let is_current = lock.is_current();
+                    (lock, granted, is_current)
+                }
+                None => {
+                    let (path, may_map) = self.next_file();
+                    let (lock, granted) = KeyFile::open_and_try_lock(path, may_map, kind)?;
+                    let is_current = lock.was_linked();
+                    (lock, granted, is_current)
+                }
+            };
             // Also after a refusal: the one who holds a replaced file is in nobody's way.
-            if lock.is_current() {
+            if is_current {
                 self.lock = Some(lock);
-                return Ok(locked);
+                return Ok(granted);
             }
         }
     }
 
-    fn take_or_open(&mut self) -> Result<KeyFile> {
-        if let Some(mut lock) = self.lock.take() {
-            // It pays from the second use on.
-            lock.map();
-            return Ok(lock);
-        }
+    fn take_open(&mut self) -> Option<KeyFile> {
+        let mut lock = self.lock.take()?;
+        // It pays from the second use on.
+        lock.map();
+        Some(lock)
+    }
+
+    /// The lock file to open, and whether it may be mapped.
+    fn next_file(&mut self) -> (PathBuf, bool) {
         self.opened += 1;
-        KeyFile::open(self.names.lock(), self.names.directory().may_map)
+        (self.names.lock(), self.names.directory().may_map)
     }
 
     /// Opens the file that the path leads to now, unless it is open.
     fn open_current(&mut self) -> Result<&mut KeyFile> {
         loop {
-            let mut lock = self.take_or_open()?;
+            let mut lock = match self.take_open() {
+                Some(lock) => lock,
+                None => {
+                    let (path, may_map) = self.next_file();
+                    KeyFile::open(path, may_map)?
+                }
+            };
             // What is held stays open; whether it is current is looked at elsewhere.
             if self.held != Held::Nothing || lock.is_current() {
                 return Ok(self.lock.insert(lock));
@@ -360,10 +389,10 @@ impl Kernel {
             (Fence::Exclusive(number), Some(lock)) if self.held == Held::Exclusive => {
                 let mut head = lock.door()?.head;
                 head.sequence += 1;
-                lock.write(&head, &holder_body(asker, Some(number)))
+                lock.write(&head, &holder_body(asker, entry.since, Some(number)))
             }
             _ => {
-                let body = holder_body(asker, None);
+                let body = holder_body(asker, entry.since, None);
                 let mut slots = entry.slots.iter();
                 slots.try_for_each(|number| self.slots.describe(*number, &body))
             }

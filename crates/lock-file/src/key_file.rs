@@ -37,7 +37,20 @@ pub(crate) enum Hears {
 impl KeyFile {
     /// Opens the file, and makes its page if it is new.
     pub(crate) fn open(path: PathBuf, may_map: bool) -> Result<Self> {
-        let lock = LockFile::open(path)?;
+        Self::with_page(LockFile::open(path)?, may_map)
+    }
+
+    /// The same, and asks for the lock. Returns whether it was granted.
+    pub(crate) fn open_and_try_lock(
+        path: PathBuf,
+        may_map: bool,
+        kind: LockKind,
+    ) -> Result<(Self, bool)> {
+        let (lock, granted) = LockFile::open_and_try_lock(path, kind)?;
+        Ok((Self::with_page(lock, may_map)?, granted))
+    }
+
+    fn with_page(lock: LockFile, may_map: bool) -> Result<Self> {
         let may_map = make_page(&lock)? && may_map;
         Ok(Self {
             lock,
@@ -60,13 +73,7 @@ impl KeyFile {
 
     /// Creates a file that must not exist yet.
     pub(crate) fn create_new(path: PathBuf) -> Result<Self> {
-        let lock = LockFile::create_new(path)?;
-        make_page(&lock)?;
-        Ok(Self {
-            lock,
-            map: None,
-            may_map: false,
-        })
+        Self::with_page(LockFile::create_new(path)?, false)
     }
 
     pub(crate) fn try_lock(&mut self, kind: LockKind) -> Result<bool> {
@@ -77,6 +84,12 @@ impl KeyFile {
     pub(crate) fn unlock(&mut self) {
         self.lock.unlock();
         self.ring_lock();
+    }
+
+    /// Whether it was neither deleted nor replaced until the lock was asked for that it was opened
+    /// for.
+    pub(crate) fn was_linked(&self) -> bool {
+        self.lock.was_linked()
     }
 
     /// Whether the path still leads to this file, and its page is there.

@@ -89,7 +89,13 @@ impl Names {
     }
 
     fn file(&self, suffix: &str) -> PathBuf {
-        self.directory.path().join(format!("{}{suffix}", self.stem))
+        let directory = self.directory.path();
+        let len = directory.as_os_str().len() + 1 + self.stem.len() + suffix.len();
+        let mut path = PathBuf::with_capacity(len);
+        path.push(directory);
+        path.push(&self.stem);
+        path.as_mut_os_string().push(suffix);
+        path
     }
 }
 

@@ -17,6 +17,7 @@ use crate::key_file::Hears;
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
     pub(crate) request: Request,
+    /// Since when it waits or holds.
     pub(crate) since: SystemTime,
     pub(crate) place: Option<Place>,
     /// It is a thread that waits, which can sleep on the key's bells.
@@ -34,6 +35,13 @@ impl Seat {
             true => Hears::Asleep,
             false => Hears::ByFile,
         }
+    }
+
+    /// Holds from now on. Returns the grant.
+    pub(crate) fn hold(&mut self, attempt: OwnerToken, entry: Entry) -> Grant {
+        self.since = entry.since;
+        let validity = Validity::unleased();
+        self.held.insert(Hold { entry, validity }).grant(attempt)
     }
 
     /// The number of an exclusive holder.
@@ -88,13 +96,22 @@ pub(crate) fn waiting_party(
 pub(crate) struct Aftermath {
     pub(crate) wakers: SmallVec<[Waker; 2]>,
     pub(crate) lost: SmallVec<[Validity; 1]>,
-    /// Start the task that competes for the head.
-    pub(crate) contend: bool,
+    pub(crate) task: ForTask,
+}
+
+/// What the task that competes for the head has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ForTask {
+    #[default]
+    Nothing,
+    /// Look again.
+    Nudge,
+    Start,
 }
 
 impl Aftermath {
-    /// Tells everybody. Returns whether a task has to compete for the head.
-    pub(crate) fn run(self) -> bool {
+    /// Tells everybody but the task, for which it returns the news.
+    pub(crate) fn run(self) -> ForTask {
         // Invariant: no lock of this backend is held here, so wakers may come back.
         for validity in self.lost {
             validity.lose(LossReason::Revoked);
@@ -102,6 +119,6 @@ impl Aftermath {
         for waker in self.wakers {
             runtime::wake(waker);
         }
-        self.contend
+        self.task
     }
 }

@@ -1,5 +1,7 @@
 //! What is written into the files of a key.
 
+use std::time::SystemTime;
+
 use lock_core::host::LockFile;
 use lock_core::{ErrorKind, FencingNumber, LockKey, Result};
 
@@ -15,8 +17,9 @@ pub(crate) fn number_holder(
     before: Head,
     numbers: &Numbers,
     asker: Asker<'_>,
+    since: SystemTime,
 ) -> Result<FencingNumber> {
-    let base = numbers.next(before.base, asker.since)?;
+    let base = numbers.next(before.base, since)?;
     let number = FencingNumber::from_base(base).ok_or_else(|| {
         error(
             ErrorKind::Backend,
@@ -32,7 +35,7 @@ pub(crate) fn number_holder(
         base,
         discipline: before.discipline,
     };
-    file.write(&head, &holder_body(asker, Some(number)))?;
+    file.write(&head, &holder_body(asker, since, Some(number)))?;
     Ok(number)
 }
 
@@ -50,10 +53,14 @@ pub(crate) fn write_vacant(
     file.write(&head, &record::vacant(key))
 }
 
-pub(crate) fn holder_body(asker: Asker<'_>, fencing: Option<FencingNumber>) -> Bytes {
+pub(crate) fn holder_body(
+    asker: Asker<'_>,
+    since: SystemTime,
+    fencing: Option<FencingNumber>,
+) -> Bytes {
     let holder = Holder {
         request: asker.request,
-        since: asker.since,
+        since,
         fencing,
     };
     Body::encode(asker.key, Some(holder))

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lock_core::{LockKey, OwnerToken, Refusal, Request, Result, Turn, Validity};
-use tokio::sync::Notify;
+use lock_core::{LockKey, OwnerToken, Refusal, Request, Result, Turn};
 
 use super::{KeyState, foreign_conflict};
 use crate::contend::KeyWatch;
 use crate::error::mode_conflict;
 use crate::kernel::{Answer, Asker, Held, Patience};
 use crate::key_file::Hears;
-use crate::seat::{Aftermath, Hold, Place, waiting_party};
+use crate::seat::{Aftermath, ForTask, Place, waiting_party};
 
 /// Who competes with other processes for the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,21 +90,15 @@ impl KeyState {
             let asker = Asker {
                 key,
                 request: &seat.request,
-                since: seat.since,
             };
-            let (outcome, turn) = match kernel.enter(asker, Patience::Waits(hears)) {
+            let since = seat.since;
+            let (outcome, turn) = match kernel.enter(asker, Patience::Waits { hears, since }) {
                 Ok(Answer::Contended) => {
                     blocked = true;
                     return Turn::Stay;
                 }
                 Ok(Answer::Granted(entry)) => {
-                    let hold = Hold {
-                        entry,
-                        validity: Validity::unleased(),
-                    };
-                    let grant = hold.grant(party.attempt);
-                    seat.since = SystemTime::now();
-                    seat.held = Some(hold);
+                    let grant = seat.hold(party.attempt, entry);
                     (Ok(Some(grant)), Turn::Enter)
                 }
                 Ok(Answer::Conflict(discipline)) => {
@@ -160,8 +153,8 @@ impl KeyState {
             };
         }
         match self.contender {
-            Contender::Task if is_new => aftermath.contend = true,
-            Contender::Task if looks != Looks::Task => self.nudge.notify_one(),
+            Contender::Task if is_new => aftermath.task = ForTask::Start,
+            Contender::Task if looks != Looks::Task => aftermath.task = ForTask::Nudge,
             Contender::Thread(attempt) if looks != Looks::Thread(attempt) => {
                 let waiter = self.queue.waiter(attempt);
                 let place = waiter.and_then(|waiter| waiter.data.place.as_ref());
@@ -225,10 +218,6 @@ impl KeyState {
             true => None,
             false => self.watch.take(),
         }
-    }
-
-    pub(crate) fn nudge(&self) -> Arc<Notify> {
-        Arc::clone(&self.nudge)
     }
 
     /// Ends every wait here with an error.

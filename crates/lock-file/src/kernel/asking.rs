@@ -16,18 +16,6 @@ use crate::slots::Numbers;
 pub(crate) struct Asker<'a> {
     pub(crate) key: &'a LockKey,
     pub(crate) request: &'a Request,
-    /// Since when it waits or holds.
-    pub(crate) since: SystemTime,
-}
-
-impl Asker<'_> {
-    /// The same, who holds from now on.
-    pub(super) fn now(self) -> Self {
-        Self {
-            since: SystemTime::now(),
-            ..self
-        }
-    }
 }
 
 /// What the other processes say.
@@ -44,15 +32,7 @@ pub(crate) enum Answer {
 pub(crate) struct Entry {
     pub(crate) fence: Fence,
     pub(crate) slots: Numbers,
-}
-
-impl Entry {
-    pub(super) fn without_slots(fence: Fence) -> Self {
-        Self {
-            fence,
-            slots: Numbers::new(),
-        }
-    }
+    pub(crate) since: SystemTime,
 }
 
 /// What a process waits for, since it was refused.
@@ -84,5 +64,5 @@ pub(crate) enum Patience {
     /// Asks once.
     None,
     /// Takes the turn and keeps it, and waits to hear.
-    Waits(Hears),
+    Waits { hears: Hears, since: SystemTime },
 }

@@ -1,5 +1,7 @@
 //! Holders beside each other: shared ones, and permits.
 
+use std::time::SystemTime;
+
 use lock_core::host::LockKind;
 use lock_core::{Fence, FencingNumber, LockKey, Permits, ReadVersion, Result, Slot};
 
@@ -49,20 +51,22 @@ impl Kernel {
 
     /// What one more shared holder has, of those that share this process's kernel lock.
     pub(crate) fn share(&mut self, asker: Asker<'_>) -> Entry {
+        let since = SystemTime::now();
         Entry {
             fence: Fence::Shared(self.number.map(ReadVersion)),
-            slots: self.take_seat(asker.now()),
+            slots: self.take_seat(asker, since),
+            since,
         }
     }
 
     /// Leaves a shared holder's record for others to read. Holding does not depend on it.
-    pub(super) fn take_seat(&mut self, asker: Asker<'_>) -> Numbers {
+    fn take_seat(&mut self, asker: Asker<'_>, since: SystemTime) -> Numbers {
         let described = self
             .slots
             .take(&self.names, 1, SHARED_RECORDS)
             .and_then(|taken| {
                 let numbers = taken.unwrap_or_default();
-                let body = holder_body(asker, None);
+                let body = holder_body(asker, since, None);
                 let mut each = numbers.iter();
                 each.try_for_each(|number| self.slots.describe(*number, &body))?;
                 Ok(numbers)
@@ -80,7 +84,8 @@ impl Kernel {
         let Some(numbers) = taken else {
             return Ok(Answer::Contended);
         };
-        let body = holder_body(asker.now(), None);
+        let since = SystemTime::now();
+        let body = holder_body(asker, since, None);
         for number in &numbers {
             if let Err(error) = self.slots.describe(*number, &body) {
                 self.slots.free(&numbers);
@@ -90,6 +95,7 @@ impl Kernel {
         Ok(Answer::Granted(Entry {
             fence: Fence::Permit(Slot(numbers[0])),
             slots: numbers,
+            since,
         }))
     }
 

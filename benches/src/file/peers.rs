@@ -1,6 +1,6 @@
 //! The same, by other libraries and by `flock(1)`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -14,17 +14,22 @@ use crate::party::{Kind, Party};
 const PACKAGES: [&str; 3] = ["filelock==4.2.11", "portalocker==4.4.2", "fasteners==0.20"];
 const PYTHON: [&str; 3] = ["filelock", "portalocker", "fasteners"];
 const RUST: [Kind; 3] = [Kind::Ours, Kind::Flock, Kind::DistributedLock];
+const SECTIONS: [&str; 3] = [
+    "peers: uncontended",
+    "peers: hand-over",
+    "peers: four processes on one key",
+];
 const CYCLES: u32 = 300;
 const COMMANDS: u32 = 20;
 
 pub(crate) fn measure(session: &mut Session) -> Result<()> {
+    if !SECTIONS.iter().any(|section| session.wants(section)) {
+        return Ok(());
+    }
     let directory = tempfile::tempdir()?;
-    let peers = Peers {
-        directory: directory.path(),
-        python: python_with("file", &PACKAGES)?,
-    };
-    let single = session.section("peers: uncontended", |round| {
-        for name in Peers::names() {
+    let peers = Peers::find(directory.path());
+    let single = session.section(SECTIONS[0], |round| {
+        for name in peers.names() {
             let mut party = peers.start(name)?;
             party.tell(&format!("cycles {CYCLES}"))?;
             // The first ones import, create and map.
@@ -40,12 +45,17 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
             move |round: &Round| round.get(&micros("ours")) / round.get(&micros(peer))
         };
         let bar = Bar::at_most("file-uncontended-vs-filelock", 1.0 / 5.0);
-        session.judge(rounds, &bar, against("filelock"));
+        match peers.python {
+            Some(_) => {
+                session.judge(rounds, &bar, against("filelock"));
+            }
+            None => println!("bar {}: not measured, without Python", bar.name()),
+        }
         let bar = Bar::at_most("file-uncontended-vs-flock-command", 1.0 / 100.0);
         session.judge(rounds, &bar, against("flock(1)"));
     }
-    let passed = session.section("peers: hand-over", |round| {
-        for name in Peers::names() {
+    let passed = session.section(SECTIONS[1], |round| {
+        for name in peers.names() {
             // Those who poll take up to a quarter of a second.
             let count = if RUST.iter().any(|kind| kind.name() == name) {
                 100
@@ -57,8 +67,8 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         }
         Ok(())
     })?;
-    let fought = session.section("peers: four processes on one key", |round| {
-        for name in Peers::names() {
+    let fought = session.section(SECTIONS[2], |round| {
+        for name in peers.names() {
             let parties = start_all(|| peers.start(name), 4)?;
             let shares = contend(parties, 200, 1_000)?;
             round.record(format!("{name}: violations"), violations(&shares) as f64);
@@ -68,7 +78,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         Ok(())
     })?;
     if let (Some(single), Some(passed), Some(fought)) = (&single, &passed, &fought) {
-        println!("\n{}", table(single, passed, fought));
+        println!("\n{}", table(&peers, single, passed, fought));
     }
     if let Some(fought) = &fought {
         let ours: f64 = fought
@@ -89,19 +99,31 @@ fn micros(name: &str) -> String {
 
 struct Peers<'a> {
     directory: &'a Path,
-    python: std::path::PathBuf,
+    python: Option<PathBuf>,
 }
 
-impl Peers<'_> {
-    fn names() -> impl Iterator<Item = &'static str> {
-        RUST.iter().map(|kind| kind.name()).chain(PYTHON)
+impl<'a> Peers<'a> {
+    /// All peers, or those without Python where its libraries cannot be had.
+    fn find(directory: &'a Path) -> Self {
+        let python = python_with("file", &PACKAGES);
+        if let Err(error) = &python {
+            println!("\nwithout {}: {error:#}", PYTHON.join(", "));
+        }
+        let python = python.ok();
+        Self { directory, python }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        let python = self.python.iter().flat_map(|_| PYTHON);
+        RUST.iter().map(|kind| kind.name()).chain(python)
     }
 
     fn start(&self, name: &str) -> Result<Party> {
         if let Some(kind) = RUST.into_iter().find(|kind| kind.name() == name) {
             return Party::start(kind, self.directory);
         }
-        let mut command = Command::new(&self.python);
+        let python = self.python.as_ref().context("there is no Python")?;
+        let mut command = Command::new(python);
         command.args(["-c", include_str!("peers.py"), name]);
         command.arg(self.directory);
         Party::spawn(command)
@@ -125,7 +147,7 @@ impl Peers<'_> {
     }
 }
 
-fn table(single: &Rounds, passed: &Rounds, fought: &Rounds) -> Table {
+fn table(peers: &Peers<'_>, single: &Rounds, passed: &Rounds, fought: &Rounds) -> Table {
     let mut table = Table::new([
         "lock",
         "uncontended, us",
@@ -138,7 +160,7 @@ fn table(single: &Rounds, passed: &Rounds, fought: &Rounds) -> Table {
         true => "-".to_owned(),
         false => format!("{figure:.1}"),
     };
-    for name in Peers::names().chain(["flock(1)"]) {
+    for name in peers.names().chain(["flock(1)"]) {
         table.row([
             name.to_owned(),
             shown(single.median(&micros(name))),

@@ -78,9 +78,7 @@ fn break_things(servers: &RedisSentinel, ledger: &Ledger) -> Outcome {
     ledger.write(token, "straggler")?;
     drop(guard);
 
-    let new = servers.master().map_err(failed)?;
-    new.kill().map_err(failed)?;
-    servers.wait_for_another_than(new).map_err(failed)?;
+    servers.kill_master().map_err(failed)?;
     println!("the next master was killed and replaced");
     let before = ledger.newest();
     ledger.until_written("the workers go on", |newest| Some(newest) > before)

@@ -41,8 +41,7 @@ fn locks_follow_the_master_that_the_sentinels_appoint() {
     drop(guard);
 
     // A crash. Whoever comes is served by the next master.
-    new_master.kill().unwrap();
-    watched.wait_for_another_than(new_master).unwrap();
+    watched.kill_master().unwrap();
     let guard = second.lock("a").acquire_with(&leased()).wait().unwrap();
     assert!(fence(&guard) > highest);
     assert_eq!(guard.release_blocking().unwrap(), Released::Released);

@@ -139,12 +139,7 @@ impl RedisKit {
                 .try_for_each(|master| master.disconnect_clients()),
             Fault::Restart => match self.servers() {
                 // With its data, on another node.
-                Servers::Sentinel(sentinel) => {
-                    let master = sentinel.master()?;
-                    master.kill()?;
-                    sentinel.wait_for_another_than(master)?;
-                    master.start_again()
-                }
+                Servers::Sentinel(sentinel) => sentinel.kill_master()?.start_again(),
                 _ => self
                     .masters()?
                     .iter()

@@ -8,10 +8,14 @@ use crate::{Failure, Outcome};
 const NAME: &str = "locks";
 const REPLICAS: usize = 2;
 const SENTINELS: usize = 3;
+/// How long a master may be silent, in milliseconds. A busy machine may well keep one from
+/// answering for a second, and replacing it would lose what its replicas have not seen.
+const SILENCE: u32 = 10_000;
 
 /// A master, two replicas and three sentinels. Gone on drop.
 ///
-/// A master that is silent for half a second is replaced.
+/// A master that is silent for ten seconds is replaced; one that [`kill_master`](Self::kill_master)
+/// ends, at once, as by an operator who does not wait for that.
 #[derive(Debug)]
 pub struct RedisSentinel {
     nodes: Vec<RedisServer>,
@@ -48,7 +52,7 @@ impl RedisSentinel {
         let mut watch = RedisOptions::default().with_sentinel();
         for line in [
             format!("sentinel monitor {NAME} 127.0.0.1 {port} 2"),
-            format!("sentinel down-after-milliseconds {NAME} 500"),
+            format!("sentinel down-after-milliseconds {NAME} {SILENCE}"),
             format!("sentinel failover-timeout {NAME} 3000"),
             format!("sentinel parallel-syncs {NAME} {REPLICAS}"),
         ] {
@@ -114,22 +118,29 @@ impl RedisSentinel {
     /// # Blocking
     /// Until the new master is agreed on, some 1.5 s.
     pub fn fail_over(&self) -> Outcome {
-        let old = self.master()?;
+        self.replace(self.master()?)
+    }
+
+    /// Ends the master as a crash would, waits until another node is the master, and returns the
+    /// dead one.
+    ///
+    /// # Errors
+    /// When no other is appointed.
+    ///
+    /// # Blocking
+    /// Until then, some 1.5 s.
+    pub fn kill_master(&self) -> Outcome<&RedisServer> {
+        let master = self.master()?;
+        master.kill()?;
+        self.replace(master)?;
+        Ok(master)
+    }
+
+    fn replace(&self, old: &RedisServer) -> Outcome {
         eventually("failover that begins", || {
             let line = format!("SENTINEL FAILOVER {NAME}");
             self.sentinels[0].query::<()>(&line).map(Some)
         })?;
-        self.wait_for_another_than(old)
-    }
-
-    /// Waits until another node is the master, and says so itself.
-    ///
-    /// # Errors
-    /// When none is.
-    ///
-    /// # Blocking
-    /// Until then; after a crash some 1.5 s.
-    pub fn wait_for_another_than(&self, old: &RedisServer) -> Outcome {
         eventually("another master", || {
             let new = self.master()?;
             Ok((new.port() != old.port() && new.info("role")? == "master").then_some(()))

@@ -1,8 +1,9 @@
 //! Starting other programs, so that whatever fails can be repeated by pasting one line.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Program {
     words: Vec<String>,
     variables: Vec<(&'static str, String)>,
+    directory: Option<PathBuf>,
 }
 
 impl Program {
@@ -24,6 +26,7 @@ impl Program {
         Self {
             words: line.split_whitespace().map(Into::into).collect(),
             variables: Vec::new(),
+            directory: None,
         }
     }
 
@@ -32,6 +35,7 @@ impl Program {
         Self {
             words: vec![path.display().to_string()],
             variables: Vec::new(),
+            directory: None,
         }
     }
 
@@ -42,6 +46,12 @@ impl Program {
 
     pub(crate) fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Starts it in this directory rather than in ours.
+    pub(crate) fn within(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
         self
     }
 
@@ -56,18 +66,7 @@ impl Program {
 
     /// Runs to the end, or kills the program when it takes longer than `limit`.
     pub(crate) fn run_within(&self, limit: Duration) -> Result<()> {
-        let mut child = self
-            .command()
-            .spawn()
-            .with_context(|| self.did_not_start())?;
-        match wait_within(&mut child, limit)? {
-            Some(status) => self.expect_success(status),
-            None => {
-                child.kill()?;
-                child.wait()?;
-                bail!("`{self}` did not end within {limit:?}");
-            }
-        }
+        self.finish_within(self.command(), limit)
     }
 
     /// Runs to the end and returns what was written to standard output.
@@ -104,6 +103,26 @@ impl Program {
         self.expect_success(child.wait()?)
     }
 
+    /// As [`run_within`](Self::run_within), with a file as its output and its error stream.
+    pub(crate) fn run_into(&self, file: &Path, limit: Duration) -> Result<()> {
+        let output = File::create(file).with_context(|| format!("{}", file.display()))?;
+        let mut command = self.command();
+        command.stdout(output.try_clone()?).stderr(output);
+        self.finish_within(command, limit)
+    }
+
+    fn finish_within(&self, mut command: Command, limit: Duration) -> Result<()> {
+        let mut child = command.spawn().with_context(|| self.did_not_start())?;
+        match wait_within(&mut child, limit)? {
+            Some(status) => self.expect_success(status),
+            None => {
+                child.kill()?;
+                child.wait()?;
+                bail!("`{self}` did not end within {limit:?}");
+            }
+        }
+    }
+
     fn command(&self) -> Command {
         let mut words = self.words.iter();
         let mut command = Command::new(words.next().map_or("", String::as_str));
@@ -111,6 +130,9 @@ impl Program {
             .args(words)
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         command
     }
 
@@ -162,6 +184,8 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
+    const TIME: Duration = Duration::from_secs(60);
+
     #[test]
     fn a_program_is_shown_as_a_line_for_the_shell() {
         let program = Program::new("cargo doc --workspace")
@@ -182,6 +206,17 @@ mod tests {
             .unwrap_err();
         assert_eq!(lines, ["one", "two"]);
         assert!(error.to_string().contains("echo two"), "{error}");
+    }
+
+    #[test]
+    fn both_streams_go_to_the_file_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("output");
+        let script = Program::new("sh -c").arg("echo one; echo two >&2; pwd; exit 3");
+        let result = script.within(Path::new("/")).run_into(&file, TIME);
+        assert!(result.is_err());
+        let output = std::fs::read_to_string(file).unwrap();
+        assert_eq!(output, "one\ntwo\n/\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The part of `cargo metadata` that the checks need.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -21,6 +21,8 @@ pub(crate) struct Metadata {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) manifest_path: PathBuf,
     pub(crate) features: BTreeMap<String, Vec<String>>,
     pub(crate) targets: Vec<Target>,
 }
@@ -39,6 +41,12 @@ impl Metadata {
 
     pub(crate) fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name)
+    }
+
+    pub(crate) fn package_at(&self, manifest: &Path) -> Result<&Package> {
+        let mut packages = self.packages.iter();
+        let package = packages.find(|package| package.manifest_path == manifest);
+        package.with_context(|| format!("no package at {}", manifest.display()))
     }
 
     /// The backends that have a conformance test, by the name their reports carry.
@@ -67,6 +75,11 @@ impl Metadata {
 }
 
 impl Package {
+    pub(crate) fn directory(&self) -> Result<&Path> {
+        let directory = self.manifest_path.parent();
+        directory.with_context(|| format!("package {} has no directory", self.name))
+    }
+
     pub(crate) fn examples(&self) -> impl Iterator<Item = &str> {
         self.targets_of("example")
     }

@@ -6,12 +6,12 @@
 mod conformance;
 mod examples;
 mod libtest;
+mod programs;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::command::Program;
 use crate::metadata::Metadata;
 use crate::services;
 use libtest::Counts;
@@ -53,17 +53,14 @@ pub(crate) fn run(metadata: &Metadata) -> Result<Outcome> {
 fn run_tests(metadata: &Metadata, outcome: &mut Outcome) -> Result<()> {
     let reports = metadata.target_directory.join("conformance");
     conformance::empty(&reports)?;
-    let tests = Program::new("cargo test --locked --workspace --no-fail-fast").env(
-        conformance::REPORT_VARIABLE,
-        reports.to_str().context("a target path in UTF-8")?,
-    );
-
-    println!("running {tests}");
-    if let Err(error) = tests.run_watched(|line| outcome.counts.add_line(line)) {
-        outcome.problem(match outcome.counts.failed {
-            0 => format!("{error}; a test program did not compile or died, see above"),
-            _ => error.to_string(),
-        });
+    let directory = reports.to_str().context("a target path in UTF-8")?;
+    match programs::build(metadata, (conformance::REPORT_VARIABLE, directory)) {
+        Ok(tests) => {
+            let outputs = metadata.target_directory.join("test-output");
+            programs::run_all(tests, &outputs, |ended| outcome.count(ended))?;
+            outcome.count(&programs::run_doc_tests());
+        }
+        Err(error) => outcome.problem(format!("{error:#}; see above")),
     }
 
     outcome.suites = conformance::read(&reports)?;
@@ -73,6 +70,16 @@ fn run_tests(metadata: &Metadata, outcome: &mut Outcome) -> Result<()> {
 }
 
 impl Outcome {
+    fn count(&mut self, ended: &programs::Ended) {
+        ended
+            .output
+            .lines()
+            .for_each(|line| self.counts.add_line(line));
+        if let Err(error) = &ended.result {
+            self.problem(format!("{error:#}"));
+        }
+    }
+
     fn problem(&mut self, what: impl Into<String>) {
         self.problems.push(what.into());
     }

@@ -27,7 +27,8 @@ pub(super) fn run(metadata: &Metadata, outcome: &mut Outcome) {
 }
 
 fn build() -> Result<()> {
-    Program::new("cargo build --locked --package lock-examples --examples").run()
+    // As the tests were built: another selection of packages would mean other features.
+    Program::new("cargo build --locked --workspace --examples").run()
 }
 
 /// Started directly rather than through cargo, so that one that hangs can be ended.

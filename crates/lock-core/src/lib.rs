@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+#[cfg(feature = "serde")]
+pub mod duration_text;
 pub mod fork;
 #[cfg(unix)]
 pub mod host;

@@ -35,19 +35,19 @@ pub struct EtcdConfig {
     /// The life of the process's lease between renewals; whole seconds, at least 2. A shorter one
     /// frees a crashed process's locks sooner, and survives shorter outages: below 5 s the loss of
     /// a leader may be a loss of locks. Default: 15 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub lease: Duration,
     /// After how long a connection attempt counts as failed. Default: 1 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub connect_timeout: Duration,
     /// After how long a request counts as unanswered. Default: 1 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub request_timeout: Duration,
     /// How long an acquire tries to reach a server before it fails as unavailable. Default: 5 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub patience: Duration,
     /// How often a waiter looks by itself, in case an event got lost. Default: 3 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub check_again: Duration,
 }
 
@@ -183,29 +183,5 @@ impl fmt::Debug for EtcdConfig {
             .field("tls", &self.tls)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
-    }
-}
-
-/// Durations as people write them: `"20ms"`, `"30s"`.
-#[cfg(feature = "serde")]
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            de::Error::custom(format!("`{text}` is no duration ({error}); write `15s`"))
-        })
     }
 }

@@ -27,7 +27,7 @@ pub struct FileConfig {
     pub network_filesystem: NetworkFilesystem,
     /// How often a waiter looks by itself, in case a wake-up got lost with the process that owed
     /// it. Default: 20 ms.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub backup_poll: Duration,
 }
 
@@ -59,30 +59,6 @@ impl Default for FileConfig {
             network_filesystem: NetworkFilesystem::Refuse,
             backup_poll: Duration::from_millis(20),
         }
-    }
-}
-
-/// Durations as people write them: `"20ms"`, `"30s"`.
-#[cfg(feature = "serde")]
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            de::Error::custom(format!("`{text}` is no duration ({error}); write `20ms`"))
-        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The settings of a deployment. This module and its parts alone know the configuration library.
 
 mod deadlock;
-mod duration;
 mod explain;
 mod loader;
 mod section;
@@ -121,18 +120,30 @@ pub struct Config {
 #[non_exhaustive]
 pub struct AcquireDefaults {
     /// How long to wait; `"0s"` is one attempt. Default: no limit.
-    #[serde(with = "duration", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "lock_core::duration_text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub wait_limit: Option<Duration>,
     /// The life of a lease between renewals, where the backend has leases. Default: the backend's.
-    #[serde(with = "duration::positive", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "lock_core::duration_text::positive",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ttl: Option<Duration>,
     /// Higher goes first. Default: 0.
     pub priority: i8,
     /// Gives a lock up, as lost, when it is held longer than this. Default: no bound.
-    #[serde(with = "duration::positive", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "lock_core::duration_text::positive",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_hold: Option<Duration>,
     /// Keeps a key closed after an unclean loss, where the backend can do it. Default: none.
-    #[serde(with = "duration", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "lock_core::duration_text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub lock_delay: Option<Duration>,
 }
 

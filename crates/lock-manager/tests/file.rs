@@ -100,10 +100,8 @@ fn a_bad_section_is_told_like_any_other_setting() {
     let start = "`file.directry`: there is no setting `directry` (did you mean `directory`?)";
     assert!(unknown.starts_with(start), "{unknown}");
     let duration = told("[file]\nbackup_poll = \"often\"");
-    assert!(
-        duration.starts_with("`file.backup_poll`: `often` is no duration"),
-        "{duration}"
-    );
+    let start = "`file.backup_poll`: found `often`, write a duration such as";
+    assert!(duration.starts_with(start), "{duration}");
 }
 
 #[test]

@@ -33,20 +33,20 @@ pub struct RedisConfig {
     /// The life of a lease between renewals. Default: 30 s. Also read as `expire_time`.
     #[cfg_attr(
         feature = "serde",
-        serde(alias = "expire_time", with = "duration_text")
+        serde(alias = "expire_time", with = "lock_core::duration_text")
     )]
     pub lease: Duration,
     /// How often a lost connection is tried again before pending acquires fail with `Unavailable`.
     /// Waiting for a *lock* needs no retries: its turn is pushed. Default: 60.
     pub retry_times: u32,
     /// The pause between two tries to connect. Default: 250 ms.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub retry_delay: Duration,
     /// How long connecting may take. Default: 2 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub connect_timeout: Duration,
     /// After how long without an answer a connection is given up. Default: 2 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub response_timeout: Duration,
     /// How many replicas must have an exclusive grant before it is returned, see GUARANTEES for
     /// what this does not promise. Default: 0.
@@ -56,7 +56,7 @@ pub struct RedisConfig {
     #[cfg_attr(
         feature = "serde",
         serde(
-            with = "optional_duration_text",
+            with = "lock_core::duration_text::positive",
             skip_serializing_if = "Option::is_none"
         )
     )]
@@ -283,57 +283,6 @@ impl fmt::Debug for RedisConfig {
             .field("tls", &self.tls)
             .field("protocol", &self.protocol)
             .finish()
-    }
-}
-
-/// Durations as people write them: `"30s"`, `"250ms"`.
-#[cfg(feature = "serde")]
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            de::Error::custom(format!("`{text}` is no duration ({error}); write `30s`"))
-        })
-    }
-}
-
-#[cfg(feature = "serde")]
-mod optional_duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserializer, Serializer};
-
-    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::duration_text::serialize(duration, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        #[derive(serde::Deserialize)]
-        struct Text(#[serde(with = "super::duration_text")] Duration);
-        let text: Option<Text> = serde::Deserialize::deserialize(deserializer)?;
-        Ok(text.map(|Text(duration)| duration))
     }
 }
 

@@ -32,15 +32,15 @@ pub struct SqliteConfig {
     /// Makes grants leases of this life, which are renewed while the process runs on: a process that
     /// is stopped for longer than that loses its locks. Default: none; a grant then lasts as long as
     /// the process, and ends with it at once.
-    #[cfg_attr(feature = "serde", serde(with = "optional_duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text::positive"))]
     pub ttl: Option<Duration>,
     /// How often a waiter looks by itself, in case a wake-up got lost with the process that owed
     /// it. Default: 20 ms.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub backup_poll: Duration,
     /// How long to wait for other programs that write to the file, before `Unavailable`. Default:
     /// 10 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub busy_limit: Duration,
     /// How many commands of this process one transaction takes along at most, when several are
     /// there at once. Default: 64. With 1, each command is a transaction of its own.
@@ -93,58 +93,6 @@ impl Default for SqliteConfig {
             busy_limit: Duration::from_secs(10),
             batch: NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN),
         }
-    }
-}
-
-/// Durations as people write them: `"20ms"`, `"30s"`.
-#[cfg(feature = "serde")]
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            de::Error::custom(format!("`{text}` is no duration ({error}); write `20ms`"))
-        })
-    }
-}
-
-/// A duration, or none.
-#[cfg(feature = "serde")]
-mod optional_duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::duration_text::serialize(duration, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let duration = super::duration_text::deserialize(deserializer)?;
-        if duration.is_zero() {
-            return Err(de::Error::custom("a lease of no length; leave `ttl` out"));
-        }
-        Ok(Some(duration))
     }
 }
 

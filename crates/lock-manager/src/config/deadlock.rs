@@ -24,7 +24,7 @@ pub struct DeadlockConfig {
     /// Reports holds that take longer than this, with owner and acquire site. Needs `detect`.
     /// Default: none are reported.
     #[serde(
-        with = "super::duration::positive",
+        with = "lock_core::duration_text::positive",
         skip_serializing_if = "Option::is_none"
     )]
     pub report_held_longer_than: Option<Duration>,

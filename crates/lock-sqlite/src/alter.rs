@@ -30,19 +30,22 @@ impl Command for Downgrade {
     }
 }
 
-/// Another owner answers for a hold.
+/// Another owner answers for a hold, or the same one as before.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     pub(crate) key: LockKey,
     pub(crate) attempt: OwnerToken,
-    pub(crate) owner: OwnerId,
+    pub(crate) owner: Option<OwnerId>,
     pub(crate) held: bool,
 }
 
 impl Command for Transfer {
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
         let seat = seat(work, self.attempt);
-        let (key, owner) = (self.key.qualified(), self.owner.to_string());
+        let (key, owner) = (
+            self.key.qualified(),
+            self.owner.map(|owner| owner.to_string()),
+        );
         let changed = params![key, seat.session, seat.attempt as i64, owner];
         self.held = work.database.execute(sql::TRANSFER_HOLDER, changed)? == 1
             || work.database.execute(sql::TRANSFER_PARTY, changed)? == 1;

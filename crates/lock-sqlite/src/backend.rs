@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use lock_core::fork::{ForkLocal, undisturbed};
 use lock_core::{
     Capabilities, Change, DetachReach, Error, ErrorKind, FencingLife, Grant, Handoff, InspectPage,
-    InspectQuery, LeaseKind, LockBackend, LockKey, Mode, Ordering as Order, OwnerToken, Released,
-    Renewal, Renewed, Request, Result, Scope, Step, Wait,
+    InspectQuery, LeaseKind, LockBackend, LockKey, Mode, Ordering as Order, OwnerId, OwnerToken,
+    Released, Renewal, Renewed, Request, Result, Scope, Step, Wait,
 };
 
 use crate::alter::{Downgrade, Renew, Transfer};
@@ -318,21 +318,10 @@ impl LockBackend for SqliteBackend {
         };
         match change {
             Change::Downgrade => Step::wait(downgrade(office, key, grant)),
-            Change::Transfer(owner) => Step::wait(async move {
-                let transfer = Transfer {
-                    key,
-                    attempt,
-                    owner,
-                    held: false,
-                };
-                let (transfer, outcome) = office.perform(transfer).await;
-                outcome?;
-                match transfer.held {
-                    true => Ok(grant),
-                    false => Err(not_held(&transfer.key)),
-                }
-            }),
-            Change::Detach | Change::Attach { .. } => Step::Ready(match office.is_current() {
+            Change::Transfer(owner) => Step::wait(answer_for(office, key, grant, Some(owner))),
+            // Expired or broken meanwhile: only the database knows at once.
+            Change::Attach { owner, .. } => Step::wait(answer_for(office, key, grant, owner)),
+            Change::Detach => Step::Ready(match office.is_current() {
                 true => Ok(grant),
                 false => Err(not_held(&key)),
             }),
@@ -426,6 +415,27 @@ impl SqliteBackend {
             patrol::look_after_holders(&office);
         }
         Ok(many.grants)
+    }
+}
+
+/// Checks that it is still held, and notes the new owner.
+async fn answer_for(
+    office: Arc<Office>,
+    key: LockKey,
+    grant: Grant,
+    owner: Option<OwnerId>,
+) -> Result<Grant> {
+    let transfer = Transfer {
+        key,
+        attempt: grant.attempt,
+        owner,
+        held: false,
+    };
+    let (transfer, outcome) = office.perform(transfer).await;
+    outcome?;
+    match transfer.held {
+        true => Ok(grant),
+        false => Err(not_held(&transfer.key)),
     }
 }
 

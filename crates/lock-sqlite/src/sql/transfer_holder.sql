@@ -1,1 +1,1 @@
-UPDATE lock_key SET owner = ?4 WHERE name = ?1 AND session = ?2 AND attempt = ?3
+UPDATE lock_key SET owner = coalesce(?4, owner) WHERE name = ?1 AND session = ?2 AND attempt = ?3

@@ -18,6 +18,7 @@ pub(crate) struct Case {
     pub(crate) name: String,
     needs: Vec<Need>,
     alone: bool,
+    lengthy: bool,
     run: Arc<Run>,
 }
 
@@ -64,8 +65,15 @@ impl Case {
             name: format!("{section}::{name}"),
             needs: Vec::new(),
             alone: false,
+            lengthy: false,
             run: Arc::new(run),
         }
+    }
+
+    /// Asks for so much that a slow store on a busy machine takes minutes.
+    pub(crate) fn lengthy(mut self) -> Self {
+        self.lengthy = true;
+        self
     }
 
     pub(crate) fn needs(mut self, need: Need) -> Self {
@@ -103,8 +111,8 @@ impl Case {
             .build()?;
         let context = Context::new(Arc::clone(kit), patience)?;
         let leases = context.lease_life().unwrap_or_default() * 20;
-        // For a case that makes 10,000 grants over a cluster that syncs each to three disks.
-        let limit = patience * 18 + leases + stress::duration();
+        let times = if self.lengthy { 100 } else { 18 };
+        let limit = patience * times + leases + stress::duration();
         let outcome = (self.run)(&context, &runtime, limit)
             .and_then(|()| runtime.block_on(context.nothing_is_left()));
         runtime.block_on(context.close());

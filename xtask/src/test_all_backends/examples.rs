@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-
 use super::Outcome;
 use crate::command::Program;
-use crate::metadata::{Metadata, Package};
+use crate::metadata::Metadata;
 
 /// Examples are read by people and should end in moments; the limit only catches one that hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -20,19 +18,7 @@ pub(super) fn run(metadata: &Metadata, outcome: &mut Outcome) {
         outcome.problem("package `lock-examples` lists no [[example]]");
         return;
     }
-    match build() {
-        Ok(()) => run_each(metadata, package, outcome),
-        Err(error) => outcome.problem(error.to_string()),
-    }
-}
-
-fn build() -> Result<()> {
-    // As the tests were built: another selection of packages would mean other features.
-    Program::new("cargo build --locked --workspace --examples").run()
-}
-
-/// Started directly rather than through cargo, so that one that hangs can be ended.
-fn run_each(metadata: &Metadata, package: &Package, outcome: &mut Outcome) {
+    // The tests' build has made them. Not through cargo, so that one that hangs can be ended.
     let directory = metadata.target_directory.join("debug/examples");
     for name in package.examples() {
         println!("\nrunning example {name}");

@@ -77,6 +77,7 @@ async fn pump(
     mut state: watch::Receiver<State>,
 ) {
     let (sender, mut parcels) = mpsc::unbounded_channel::<Parcel>();
+    let era = state.borrow().era;
     let seen = state.clone();
     let read = async move {
         let mut buffer = vec![0; 16 * 1024];
@@ -90,8 +91,11 @@ async fn pump(
     let write = async move {
         while let Some((due, bytes)) = parcels.recv().await {
             sleep_until(due).await; // sleep: the delay is the fault
-            let free = |state: &State| !state.faults[direction as usize].held;
-            if state.wait_for(free).await.is_err() || to.write_all(&bytes).await.is_err() {
+            let free = |state: &State| !state.faults[direction as usize].held || state.era != era;
+            let held = state.wait_for(free).await;
+            // What was cut before it was healed is lost.
+            let goes_on = held.is_ok_and(|state| state.era == era);
+            if !goes_on || to.write_all(&bytes).await.is_err() {
                 break;
             }
         }

@@ -6,7 +6,7 @@ mod transaction;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use lock_core::{LockGuard, OwnerToken, Result};
+use lock_core::{LockGuard, OwnerToken, Result, fork};
 
 use crate::client::{Client, HoldState};
 use crate::error::{NAME, error};
@@ -22,6 +22,8 @@ pub(crate) struct Ownership {
     pub(crate) place: Place,
     attempt: OwnerToken,
     state: Arc<Mutex<HoldState>>,
+    /// The fork generation it was made in: a child holds nothing, and touches nothing of its parent's.
+    generation: u64,
 }
 
 impl Ownership {
@@ -36,7 +38,12 @@ impl Ownership {
             place: place.clone(),
             attempt,
             state: Arc::clone(state),
+            generation: fork::generation(),
         }
+    }
+
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != fork::generation()
     }
 
     pub(crate) fn stand(&self) -> Stand {

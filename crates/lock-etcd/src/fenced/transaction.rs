@@ -69,6 +69,9 @@ impl<'a> FencedTransaction<'a> {
     /// A dropped commit may or may not be carried out, like one without a reply.
     pub async fn commit(self) -> Result<EtcdOutcome> {
         let place = self.ownership.place.clone();
+        if self.ownership.is_inherited() {
+            return Err(not_held(&place.key));
+        }
         let client = self.ownership.client.upgrade();
         let client = client.ok_or_else(|| Error::closed(crate::error::NAME))?;
         let register = layout::fence(&client.config().prefix, &place.key);

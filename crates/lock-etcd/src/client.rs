@@ -88,11 +88,11 @@ impl Client {
         }
     }
 
-    /// A watch is in place. What happened before it was is read.
-    pub(crate) fn watched(self: &Arc<Self>, target: Target) {
+    /// A watch is in place, and tells what happens after `revision`. What happened before is read.
+    pub(crate) fn watched(self: &Arc<Self>, target: Target, revision: i64) {
         match target {
             Target::Shard(shard) => {
-                for entry in self.mirror.set_live(shard, true) {
+                for entry in self.mirror.started(shard, revision) {
                     self.read_anew(entry);
                 }
             }
@@ -109,7 +109,7 @@ impl Client {
 
     pub(crate) fn not_watched(&self, target: Target) {
         if let Target::Shard(shard) = target {
-            self.mirror.set_live(shard, false);
+            self.mirror.stopped(shard);
         }
     }
 

@@ -107,14 +107,26 @@ impl Mirror {
         !std::mem::replace(&mut followed.watched, true)
     }
 
-    /// The events of a shard arrive, or no longer do. Returns the keys to be read anew.
-    pub(crate) fn set_live(&self, shard: Shard, live: bool) -> Vec<Arc<Entry>> {
+    /// The events of a shard arrive, all that happened after `revision`. Returns the keys to be read
+    /// anew.
+    pub(crate) fn started(&self, shard: Shard, revision: i64) -> Vec<Arc<Entry>> {
         let mut shards = self.shards();
         let Some(followed) = shards.get_mut(&shard) else {
             return Vec::new();
         };
-        followed.live = live;
-        followed.entries.values().cloned().collect()
+        followed.live = true;
+        let entries = followed.entries.values();
+        entries
+            .inspect(|entry| entry.follow_from(revision))
+            .cloned()
+            .collect()
+    }
+
+    /// The events of a shard arrive no more.
+    pub(crate) fn stopped(&self, shard: Shard) {
+        if let Some(followed) = self.shards().get_mut(&shard) {
+            followed.live = false;
+        }
     }
 
     /// No events arrive any more.

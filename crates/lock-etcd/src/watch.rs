@@ -277,7 +277,7 @@ impl Stream {
             return;
         }
         if answer.created {
-            self.client.watched(target);
+            self.client.watched(target, answer.revision());
         }
         let events: Vec<Event> = answer.events;
         if !events.is_empty() {

@@ -33,10 +33,14 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 struct State {
     line: Option<Line>,
+    /// Somebody reads it in the step that makes a record.
+    reading: bool,
     /// Events that came before the line was read.
     early: Vec<Event>,
     /// The revision at which the line was read: earlier events are in it.
     read_at: i64,
+    /// Since this revision no event has been missed.
+    followed_from: i64,
     own: HashMap<OwnerToken, Own>,
     /// Until the line has come so far, waiters of ours are being let in.
     promoting: Option<i64>,
@@ -100,9 +104,32 @@ impl Entry {
         !state.own.is_empty() && state.looked.is_none_or(|at| (at + limit).has_passed())
     }
 
+    /// Whether the caller is the one to read the line, until it [has](Self::has_read).
+    pub(crate) fn reads(&self) -> bool {
+        !std::mem::replace(&mut self.state().reading, true)
+    }
+
+    pub(crate) fn has_read(&self) {
+        self.state().reading = false;
+    }
+
+    /// Every event after this revision will be told, and some before it may have been missed.
+    ///
+    /// Invariant: no event is applied to a line that misses an earlier one. A holder that was never
+    /// seen would be taken for none.
+    pub(super) fn follow_from(&self, revision: i64) {
+        let mut state = self.state();
+        state.followed_from = revision;
+        state.line = None;
+        state.early.clear();
+    }
+
     /// Takes in a line that was read from the store.
     pub(crate) fn seed(&self, mut line: Line) {
         let mut state = self.state();
+        if line.revision < state.followed_from {
+            return;
+        }
         state.looked = Some(Instant::now());
         if state
             .line
@@ -191,3 +218,6 @@ impl Entry {
 fn event_revision(event: &Event) -> i64 {
     event.entry.as_ref().map_or(0, |entry| entry.mod_revision)
 }
+
+#[cfg(test)]
+mod tests;

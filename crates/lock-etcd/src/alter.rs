@@ -192,18 +192,27 @@ async fn take_over(
     let record = Record::parse(&entry.value)
         .unwrap_or_else(|| Record::unreadable(&place.key))
         .owned_by(owner, client.process());
-    let mut txn = TxnRequest::default();
-    txn.compare
-        .push(Compare::created_at(key.clone(), entry.create_revision));
-    txn.compare.push(session.is_open());
-    txn.success
-        .push(Operation::put(key, record.to_bytes(), session.lease));
-    txn.failure
-        .push(Operation::read(&Span::key(session.gate().to_vec())));
-    let answer = persist(client, || client.cluster.txn(txn.clone())).await?;
-    if !answer.succeeded {
-        session.found(answer.into_ranges().first());
-        return Err(not_held(&place.key));
+    loop {
+        let gate_at = session.gate_at();
+        let mut txn = TxnRequest::default();
+        txn.compare
+            .push(Compare::created_at(key.clone(), entry.create_revision));
+        txn.compare.push(session.is_open(gate_at));
+        txn.success.push(Operation::put(
+            key.clone(),
+            record.to_bytes(),
+            session.lease,
+        ));
+        txn.failure
+            .push(Operation::read(&Span::key(session.gate().to_vec())));
+        let answer = persist(client, || client.cluster.txn(txn.clone())).await?;
+        if answer.succeeded {
+            break;
+        }
+        // Unless the gate was written anew for somebody else, which changes nothing here.
+        if !session.found(answer.into_ranges().first()) || session.gate_at() == gate_at {
+            return Err(not_held(&place.key));
+        }
     }
     if entry.lease != session.lease {
         revoke(client, entry.lease);

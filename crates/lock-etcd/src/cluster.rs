@@ -93,6 +93,17 @@ impl Cluster {
         self.read("/etcdserverpb.KV/Range", request).await
     }
 
+    /// Several linearizable reads at one revision.
+    pub(crate) async fn ranges(&self, spans: &[Span]) -> Result<Vec<RangeResponse>, Failure> {
+        let success = spans.iter().map(Operation::read).collect();
+        let txn = TxnRequest {
+            success,
+            ..TxnRequest::default()
+        };
+        let answer: TxnResponse = self.read("/etcdserverpb.KV/Txn", txn).await?;
+        Ok(answer.into_ranges())
+    }
+
     async fn read<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Failure>
     where
         Q: prost::Message + Clone + 'static,
@@ -154,7 +165,10 @@ impl Cluster {
         lease: i64,
         limit: Duration,
     ) -> Result<KeepAliveResponse, Failure> {
-        let route = self.route().await?;
+        let sent = Instant::now();
+        let route = tokio::time::timeout(limit, self.route())
+            .await
+            .map_err(|_| Failure::unsent("no server takes a connection in time"))??;
         let request = KeepAliveRequest { id: lease };
         let exchange = async {
             let stream = One(Some(request));
@@ -166,9 +180,13 @@ impl Cluster {
                 .map_err(|status| self.failed(&route, &status))?
                 .ok_or_else(|| Failure::unanswered("the server ended the renewal"))
         };
-        match tokio::time::timeout(limit, exchange).await {
+        match tokio::time::timeout((sent + limit).remaining(), exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.silent(&route)),
+            // As in `wait_for`, but a renewal has to end in time.
+            Err(_) if self.endpoints[route.at].heard() > sent => {
+                Err(Failure::unanswered("the server is too slow to renew"))
+            }
+            Err(_) => Err(self.silent(&route, limit)),
         }
     }
 
@@ -241,27 +259,61 @@ impl Cluster {
         A: prost::Message + Default + 'static,
     {
         let route = self.route().await?;
+        let answer = self.call_on(&route, path, request).await?;
+        self.endpoints[route.at].hear();
+        Ok(answer)
+    }
+
+    async fn call_on<Q, A>(
+        &self,
+        route: &Route,
+        path: &'static str,
+        request: Q,
+    ) -> Result<A, Failure>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
         let mut request = request.into_request();
         self.sign(request.metadata_mut()).await?;
-        let mut grpc = self.grpc(&route);
+        let mut grpc = self.grpc(route);
         let limit = self.config.request_timeout;
         match tokio::time::timeout(limit, grpc.ready()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                self.give_up(&route);
+                self.give_up(route);
                 return Err(Failure::unsent(error.to_string()));
             }
             Err(_) => {
-                self.give_up(&route);
+                self.give_up(route);
                 return Err(Failure::unsent("the connection is stuck"));
             }
         }
         let codec = ProstCodec::<Q, A>::default();
         let answer = grpc.unary(request, PathAndQuery::from_static(path), codec);
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(self.failed(&route, &status)),
-            Err(_) => Err(self.silent(&route)),
+        match self.wait_for(route, answer).await {
+            Some(Ok(answer)) => Ok(answer.into_inner()),
+            Some(Err(status)) => Err(self.failed(route, &status)),
+            None => Err(self.silent(route, limit)),
+        }
+    }
+
+    /// Waits for an answer until the server has answered nobody for a while: one that answers others
+    /// is slow, and asking it again, or another one, would only be more work for it.
+    async fn wait_for<T>(&self, route: &Route, answer: impl Future<Output = T>) -> Option<T> {
+        let mut answer = std::pin::pin!(answer);
+        let sent = Instant::now();
+        let at_most = sent + self.config.patience;
+        let mut until = sent + self.config.request_timeout;
+        loop {
+            if let Ok(answer) = tokio::time::timeout(until.remaining(), &mut answer).await {
+                return Some(answer);
+            }
+            let heard = self.endpoints[route.at].heard() + self.config.request_timeout;
+            if heard <= until || at_most.has_passed() {
+                return None;
+            }
+            until = heard;
         }
     }
 
@@ -295,7 +347,7 @@ impl Cluster {
         };
         let answer = tokio::time::timeout(self.config.request_timeout, exchange).await;
         let answer = answer
-            .map_err(|_| self.silent(&route))?
+            .map_err(|_| self.silent(&route, self.config.request_timeout))?
             .map_err(|mut failure| {
                 // What is not known is who we are; the request itself was never sent.
                 failure.in_doubt = false;
@@ -345,10 +397,9 @@ impl Cluster {
         failure
     }
 
-    fn silent(&self, route: &Route) -> Failure {
+    fn silent(&self, route: &Route, limit: Duration) -> Failure {
         self.give_up(route);
         let address = self.endpoints[route.at].address();
-        let limit = self.config.request_timeout;
         Failure::unanswered(format!("{address} did not answer within {limit:?}"))
     }
 

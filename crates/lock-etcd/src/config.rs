@@ -40,7 +40,8 @@ pub struct EtcdConfig {
     /// After how long a connection attempt counts as failed. Default: 1 s.
     #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub connect_timeout: Duration,
-    /// After how long a request counts as unanswered. Default: 1 s.
+    /// After how long a request counts as unanswered, if the server has answered nothing else
+    /// meanwhile: one that does is slow, and may take `patience`. Default: 1 s.
     #[cfg_attr(feature = "serde", serde(with = "lock_core::duration_text"))]
     pub request_timeout: Duration,
     /// How long an acquire tries to reach a server before it fails as unavailable. Default: 5 s.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lock_core::{Mode, Request};
+use lock_core::{Error, Mode, Request};
 
 use crate::client::Client;
 use crate::error::{Failure, Reason, mode_conflict};
@@ -27,11 +27,11 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
-    fn all(sought: Vec<Sought>) -> Option<Self> {
-        Some(Self {
+    fn all(sought: Vec<Sought>) -> Self {
+        Self {
             sought: Some(sought),
             left: Vec::new(),
-        })
+        }
     }
 
     fn again() -> Self {
@@ -67,11 +67,12 @@ pub(crate) async fn enter(
     let mut slots = first;
     let mut lines: Option<Vec<Line>> = None;
     for _ in 0..TRIES {
-        let txn = transaction(client, session, wanted, &slots, lines.as_deref());
+        let gate_at = session.gate_at();
+        let txn = transaction(client, session, gate_at, wanted, &slots, lines.as_deref());
         let answer = match client.cluster.txn(txn).await {
             Ok(answer) => answer,
             Err(failure) if failure.in_doubt => {
-                return settle(client, session, wanted, patience, failure).await;
+                return settle(client, session, gate_at, wanted, patience, failure).await;
             }
             Err(failure) if failure.reason == Reason::NoLease => {
                 session.lose();
@@ -84,10 +85,7 @@ pub(crate) async fn enter(
             let won = wanted.iter().zip(slots).map(|((place, request), slots)| {
                 Sought::Won(won(place, request, session, revision, slots))
             });
-            return Ok(Entered {
-                sought: Some(won.collect()),
-                left: Vec::new(),
-            });
+            return Ok(Entered::all(won.collect()));
         }
         let ranges = answer.into_ranges();
         if !session.found(ranges.first()) {
@@ -101,21 +99,28 @@ pub(crate) async fn enter(
         lines = Some(found);
     }
     // Somebody came between each time: it is in use.
-    Ok(Entered {
-        sought: Some(wanted.iter().map(|_| Sought::Contended).collect()),
-        left: Vec::new(),
-    })
+    Ok(Entered::all(contended(wanted)))
+}
+
+fn contended(wanted: &[(Place, Request)]) -> Vec<Sought> {
+    wanted.iter().map(|_| Sought::Contended).collect()
+}
+
+fn refused(wanted: &[(Place, Request)], error: &Error) -> Vec<Sought> {
+    let refused = |_| Sought::Refused(error.clone());
+    wanted.iter().map(refused).collect()
 }
 
 fn transaction(
     client: &Client,
     session: &Session,
+    gate_at: i64,
     wanted: &[(Place, Request)],
     slots: &[Vec<u32>],
     lines: Option<&[Line]>,
 ) -> TxnRequest {
     let mut txn = TxnRequest::default();
-    txn.compare.push(session.is_open());
+    txn.compare.push(session.is_open(gate_at));
     txn.failure
         .push(Operation::read(&Span::key(session.gate().to_vec())));
     for (at, (place, request)) in wanted.iter().enumerate() {
@@ -152,21 +157,11 @@ fn decide(wanted: &[(Place, Request)], lines: &[Line]) -> Result<Vec<Vec<u32>>, 
     for ((place, request), line) in wanted.iter().zip(lines) {
         if let Some(other) = line.conflict(request.mode, request.attempt) {
             let error = mode_conflict(&place.key, request.mode, other);
-            let refused = wanted.iter().map(|_| Sought::Refused(error.clone()));
-            return Err(Entered {
-                sought: Some(refused.collect()),
-                left: Vec::new(),
-            });
+            return Err(Entered::all(refused(wanted, &error)));
         }
         match line.admits(request.mode, request.priority) {
             Some(slots) => admitted.push(slots),
-            None => {
-                let contended = wanted.iter().map(|_| Sought::Contended);
-                return Err(Entered {
-                    sought: Some(contended.collect()),
-                    left: Vec::new(),
-                });
-            }
+            None => return Err(Entered::all(contended(wanted))),
         }
     }
     Ok(admitted)
@@ -176,46 +171,56 @@ fn decide(wanted: &[(Place, Request)], lines: &[Line]) -> Result<Vec<Vec<u32>>, 
 async fn settle(
     client: &Arc<Client>,
     session: &Arc<Session>,
+    gate_at: i64,
     wanted: &[(Place, Request)],
     patience: Patience,
     mut failure: Failure,
 ) -> Result<Entered, Failure> {
     let spans: Vec<Span> = wanted.iter().map(|(place, _)| place.all()).collect();
+    let left = |in_doubt| {
+        let left = wanted.iter();
+        left.map(|(place, request)| Left::new(place, request, session, in_doubt))
+            .collect()
+    };
     loop {
         if let Err(error) = patience.again(failure).await {
-            let left = wanted.iter().map(|(place, request)| {
-                let mut left = Left::new(place, request, session);
-                left.in_doubt = true;
-                left
-            });
             return Ok(Entered {
-                sought: Some(
-                    wanted
-                        .iter()
-                        .map(|_| Sought::Refused(error.clone()))
-                        .collect(),
-                ),
-                left: left.collect(),
+                sought: Some(refused(wanted, &error)),
+                left: left(Some(gate_at)),
             });
         }
-        match session.shut_out(&client.cluster, &spans).await {
-            Ok(ranges) => {
-                let lines = read(wanted, &ranges);
-                let held: Option<Vec<Sought>> = wanted
-                    .iter()
-                    .zip(&lines)
-                    .map(|((place, request), line)| {
-                        let holder = line.holder(request.attempt)?;
-                        let slots = holder.record.slots.clone();
-                        let won = won(place, request, session, holder.created, slots);
-                        Some(Sought::Won(won))
-                    })
-                    .collect();
-                return Ok(held.and_then(Entered::all).unwrap_or_else(Entered::again));
-            }
+        let looked = match session.shut_out(&client.cluster, gate_at).await {
+            Ok(()) => client.cluster.ranges(&spans).await,
+            Err(failure) => Err(failure),
+        };
+        let ranges = match looked {
+            Ok(ranges) => ranges,
             Err(next) if next.reason == Reason::NoLease => return Ok(Entered::again()),
-            Err(next) => failure = next,
-        }
+            Err(next) => {
+                failure = next;
+                continue;
+            }
+        };
+        let lines = read(wanted, &ranges);
+        let held: Vec<Sought> = wanted
+            .iter()
+            .zip(&lines)
+            .filter_map(|((place, request), line)| {
+                let holder = line.holder(request.attempt)?;
+                let slots = holder.record.slots.clone();
+                let won = won(place, request, session, holder.created, slots);
+                Some(Sought::Won(won))
+            })
+            .collect();
+        return Ok(match held.len() {
+            0 => Entered::again(),
+            all if all == wanted.len() => Entered::all(held),
+            // Somebody broke one of them since.
+            _ => Entered {
+                sought: Some(contended(wanted)),
+                left: left(None),
+            },
+        });
     }
 }
 

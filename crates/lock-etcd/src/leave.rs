@@ -28,17 +28,22 @@ pub(crate) struct Left {
     place: Place,
     request: Request,
     session: Arc<Session>,
-    /// Whether the request that makes a record may still be on its way.
-    pub(crate) in_doubt: bool,
+    /// How the gate was when a request was made that may still be on its way.
+    in_doubt: Option<i64>,
 }
 
 impl Left {
-    pub(crate) fn new(place: &Place, request: &Request, session: &Arc<Session>) -> Self {
+    pub(crate) fn new(
+        place: &Place,
+        request: &Request,
+        session: &Arc<Session>,
+        in_doubt: Option<i64>,
+    ) -> Self {
         Self {
             place: place.clone(),
             request: request.clone(),
             session: Arc::clone(session),
-            in_doubt: false,
+            in_doubt,
         }
     }
 
@@ -51,7 +56,7 @@ impl Left {
     }
 
     pub(crate) fn holder(won: &Won) -> Self {
-        Self::new(&won.place, &won.request, &won.session)
+        Self::new(&won.place, &won.request, &won.session, None)
     }
 }
 
@@ -74,11 +79,9 @@ pub(crate) async fn clear(client: &Arc<Client>, mut left: Left) {
 
 async fn clear_once(client: &Arc<Client>, left: &mut Left) -> Result<(), Failure> {
     let (place, request) = (&left.place, &left.request);
-    if left.in_doubt {
-        left.session
-            .shut_out(&client.cluster, &[place.all()])
-            .await?;
-        left.in_doubt = false;
+    if let Some(gate_at) = left.in_doubt {
+        left.session.shut_out(&client.cluster, gate_at).await?;
+        left.in_doubt = None;
     }
     let holder = place.holder(request.mode, request.attempt);
     let mut txn = TxnRequest::default();

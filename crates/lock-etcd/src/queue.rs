@@ -140,7 +140,11 @@ impl Attempt {
             let failure = match client.session(asking.request.ttl).await {
                 Ok(session) => match self.seek_in(&session).await {
                     Ok(Some(sought)) => return sought,
-                    Ok(None) => continue,
+                    Ok(None) => {
+                        // The servers answer: patience is for those that do not.
+                        self.patience = Patience::new(&client, asking.request.wait);
+                        continue;
+                    }
                     Err(failure) => failure,
                 },
                 Err(failure) => failure,
@@ -193,16 +197,10 @@ impl Attempt {
         let sought = tokio::select! {
             news = news.recv() => match news {
                 Some(News::Granted(created, slots)) => Some(self.won(session, created, slots)),
-                Some(News::Gone) | None => {
-                    self.left = None;
-                    None
-                }
+                Some(News::Gone) | None => None,
             },
             () = asking.ended() => Some(Sought::Over),
-            _ = session.validity.lost() => {
-                self.left = None;
-                None
-            }
+            _ = session.validity.lost() => None,
         };
         entry.part(attempt);
         Ok(sought)
@@ -228,25 +226,23 @@ impl Attempt {
         let (place, request) = (&self.asking.place, &self.asking.request);
         let record = Record::new(&place.key, request, self.client.process());
         let entrant = Entrant::new(request, session.lease, record.clone());
-        let known = self.client.mirror.is_live(place.shard)
-            && self
-                .interest
-                .as_ref()
-                .is_some_and(|interest| interest.entry().has_line());
-        let open = session.is_open();
+        let gate_at = session.gate_at();
+        let open = session.is_open(gate_at);
+        let reads = self.reads();
+        let conflicts = place.conflicts(request.mode);
         let mut line_up = TxnRequest::default();
         line_up.compare.push(open.clone());
-        for span in place.conflicts(request.mode) {
-            line_up.compare.push(Compare::empty(&span));
-        }
+        line_up.compare.extend(conflicts.iter().map(Compare::empty));
         let waiter = place.waiter(request.mode, request.priority, request.attempt);
         line_up
             .success
             .push(Operation::put(waiter, record.to_bytes(), session.lease));
-        if !known {
+        if reads {
             line_up.success.push(Operation::read(&place.all()));
         }
-        line_up.failure.push(Operation::read(&place.all()));
+        if !conflicts.is_empty() {
+            line_up.failure.push(Operation::read(&place.all()));
+        }
         let mut txn = TxnRequest::default();
         txn.compare.push(open);
         txn.compare.extend(enter::room_at_once(place, request.mode));
@@ -255,15 +251,14 @@ impl Attempt {
         txn.failure
             .push(Operation::read(&Span::key(session.gate().to_vec())));
         txn.failure.push(Operation::txn(line_up));
-        let mut left = Left::new(place, request, session);
-        self.left = Some(left.clone());
-        match self.client.cluster.txn(txn).await {
+        self.left = Some(Left::new(place, request, session, None));
+        let answer = self.client.cluster.txn(txn).await;
+        if let (true, Some(interest)) = (reads, &self.interest) {
+            interest.entry().has_read();
+        }
+        match answer {
             Ok(answer) => Ok(self.queued(session, answer)),
-            Err(failure) if failure.in_doubt => {
-                left.in_doubt = true;
-                self.left = Some(left);
-                self.settle(session, failure).await
-            }
+            Err(failure) if failure.in_doubt => self.settle(session, gate_at, failure).await,
             Err(failure) => {
                 self.left = None;
                 if failure.reason == Reason::NoLease {
@@ -273,6 +268,17 @@ impl Attempt {
                 Err(failure)
             }
         }
+    }
+
+    /// Whether to read the line in the step that makes a record: it is neither followed here, nor
+    /// being read by another one of this process.
+    fn reads(&self) -> bool {
+        let Some(interest) = &self.interest else {
+            return true;
+        };
+        let entry = interest.entry();
+        let followed = self.client.mirror.is_live(self.asking.place.shard) && entry.has_line();
+        !followed && entry.reads()
     }
 
     fn queued(&mut self, session: &Arc<Session>, answer: TxnResponse) -> Step {
@@ -306,10 +312,12 @@ impl Attempt {
     async fn settle(
         &mut self,
         session: &Arc<Session>,
+        gate_at: i64,
         mut failure: Failure,
     ) -> Result<Step, Failure> {
         let (client, asking) = (Arc::clone(&self.client), Arc::clone(&self.asking));
-        let attempt = asking.request.attempt;
+        let (place, request) = (&asking.place, &asking.request);
+        self.left = Some(Left::new(place, request, session, Some(gate_at)));
         loop {
             if asking.is_over() {
                 return Err(failure);
@@ -317,21 +325,20 @@ impl Attempt {
             if let Err(error) = self.patience.again(failure).await {
                 return Ok(Step::Refused(error));
             }
-            match session
-                .shut_out(&client.cluster, &[asking.place.all()])
-                .await
-            {
-                Ok(ranges) => {
-                    let Some(line) = client.take_in(&asking.place, ranges.first()) else {
+            let looked = match session.shut_out(&client.cluster, gate_at).await {
+                Ok(()) => client.cluster.range(&place.all()).await,
+                Err(failure) => Err(failure),
+            };
+            match looked {
+                Ok(range) => {
+                    let Some(line) = client.take_in(place, Some(&range)) else {
                         return Ok(Step::Again);
                     };
-                    if let Some(left) = &mut self.left {
-                        left.in_doubt = false;
-                    }
-                    if let Some(holder) = line.holder(attempt) {
+                    if let Some(holder) = line.holder(request.attempt) {
                         return Ok(Step::Won(holder.created, holder.record.slots.clone()));
                     }
-                    if line.waits(attempt) {
+                    if line.waits(request.attempt) {
+                        self.left = Some(Left::new(place, request, session, None));
                         return Ok(Step::Queued(line.revision));
                     }
                     self.left = None;

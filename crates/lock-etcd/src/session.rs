@@ -20,7 +20,7 @@ use crate::error::{Failure, Reason};
 use crate::layout;
 use crate::wire::{
     Answered, Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
-    LeaseRevokeResponse, Operation, RangeResponse, Span, TxnRequest,
+    LeaseRevokeResponse, Operation, RangeResponse, TxnRequest,
 };
 pub(crate) use sessions::Sessions;
 
@@ -45,6 +45,7 @@ pub(crate) struct Session {
     gate: Vec<u8>,
     gate_created: i64,
     gate_modified: AtomicI64,
+    shutting_out: tokio::sync::Mutex<()>,
     retired: Notify,
 }
 
@@ -76,6 +77,7 @@ impl Session {
             gate,
             gate_created: revision,
             gate_modified: AtomicI64::new(revision),
+            shutting_out: tokio::sync::Mutex::new(()),
             retired: Notify::new(),
         })
     }
@@ -88,10 +90,14 @@ impl Session {
         &self.gate
     }
 
-    /// That no request made before now has been ended, and that the lease lives.
-    pub(crate) fn is_open(&self) -> Compare {
-        let modified = self.gate_modified.load(Ordering::Acquire);
-        Compare::modified_at(self.gate.clone(), modified)
+    /// When the gate was last written, as far as is known here.
+    pub(crate) fn gate_at(&self) -> i64 {
+        self.gate_modified.load(Ordering::Acquire)
+    }
+
+    /// That the lease lives, and that no request has been ended which knew the gate like this.
+    pub(crate) fn is_open(&self, gate_at: i64) -> Compare {
+        Compare::modified_at(self.gate.clone(), gate_at)
     }
 
     /// Takes note of the gate as a transaction found it. Returns whether there still is one.
@@ -106,26 +112,27 @@ impl Session {
         true
     }
 
-    /// Ends whatever is still on its way, and reads `spans` in the same step.
-    pub(crate) async fn shut_out(
-        &self,
-        cluster: &Cluster,
-        spans: &[Span],
-    ) -> Result<Vec<RangeResponse>, Failure> {
+    /// Ends every request that is still on its way and knew the gate as it was at `gate_at`. What such
+    /// a request did is in whatever is read from now on.
+    pub(crate) async fn shut_out(&self, cluster: &Cluster, gate_at: i64) -> Result<(), Failure> {
+        // A slow server loses many replies at once: one write ends them all.
+        let _one_at_a_time = self.shutting_out.lock().await;
+        if self.gate_at() > gate_at {
+            return Ok(());
+        }
         let mut txn = TxnRequest::default();
         txn.compare
             .push(Compare::created_at(self.gate.clone(), self.gate_created));
         txn.success
             .push(Operation::put(self.gate.clone(), Vec::new(), self.lease));
-        txn.success.extend(spans.iter().map(Operation::read));
         let answer = cluster.txn(txn).await?;
-        let revision = answer.revision();
         if !answer.succeeded {
             self.lose();
             return Err(Failure::no_lease());
         }
-        self.gate_modified.fetch_max(revision, Ordering::AcqRel);
-        Ok(answer.into_ranges())
+        self.gate_modified
+            .fetch_max(answer.revision(), Ordering::AcqRel);
+        Ok(())
     }
 
     /// The store no longer has it.
@@ -144,13 +151,8 @@ impl Session {
     pub(crate) async fn renew(&self, cluster: &Cluster) -> Result<Instant, Failure> {
         let sent = Instant::now();
         let limit = cluster.config.request_timeout.min(self.ttl / HANGS_AFTER);
-        let renewal = cluster.keep_alive(self.lease, limit);
         let until = self.validity.deadline().unwrap_or(sent).remaining();
-        let answer = match tokio::time::timeout(limit.min(until), renewal).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::unanswered("the renewal was not answered in time")),
-        };
-        match answer {
+        match cluster.keep_alive(self.lease, limit.min(until)).await {
             Ok(answer) if answer.ttl > 0 => {
                 let granted = Duration::from_secs(answer.ttl.unsigned_abs());
                 let deadline = deadline(sent, self.ttl.min(granted));

@@ -32,6 +32,8 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 struct State {
     channel: Option<Channel>,
+    /// When it last answered anybody.
+    heard: Instant,
     avoid_until: Instant,
     avoid_for: Duration,
 }
@@ -68,6 +70,7 @@ impl Endpoint {
         }
         let state = State {
             channel: None,
+            heard: Instant::from_nanos(0),
             avoid_until: Instant::from_nanos(0),
             avoid_for: AVOID,
         };
@@ -82,6 +85,16 @@ impl Endpoint {
 
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// It has answered somebody.
+    pub(super) fn hear(&self) {
+        self.state().heard = Instant::now();
+    }
+
+    /// When it last answered anybody.
+    pub(super) fn heard(&self) -> Instant {
+        self.state().heard
     }
 
     pub(super) fn is_avoided(&self, now: Instant) -> bool {

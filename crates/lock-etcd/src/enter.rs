@@ -42,15 +42,14 @@ impl Entered {
     }
 }
 
-/// What must not stand in the store for a newcomer to enter without knowing who does.
-pub(crate) fn room_at_once(place: &Place, mode: Mode) -> Vec<Compare> {
-    match mode {
-        Mode::Shared => vec![
-            Compare::empty(&place.unshared_holders()),
-            Compare::empty(&place.waiters()),
-        ],
-        Mode::Exclusive | Mode::Permit(_) => vec![Compare::empty(&place.all())],
-    }
+/// What must not stand in the store for a newcomer to enter without knowing who does. Who waits
+/// comes second: the servers look at each of them, and not at all once the first is refuted.
+pub(crate) fn room_at_once(place: &Place, mode: Mode) -> [Compare; 2] {
+    let holders = match mode {
+        Mode::Shared => place.unshared_holders(),
+        Mode::Exclusive | Mode::Permit(_) => place.holders(),
+    };
+    [Compare::empty(&holders), Compare::empty(&place.waiters())]
 }
 
 /// Enters all of them, or none.

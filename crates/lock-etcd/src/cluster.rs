@@ -1,4 +1,4 @@
-//! The way to the servers: one connection at a time, to one that answers.
+//! The way to the servers: one connection at a time, to one that answers, the leader if it does.
 
 mod endpoint;
 mod revisions;
@@ -40,8 +40,8 @@ pub(crate) struct Cluster {
     current: AtomicUsize,
     token: Mutex<Option<MetadataValue<Ascii>>>,
     pub(crate) revisions: Revisions,
-    /// Counts servers that were given up, so that streams to them are opened elsewhere.
-    given_up: watch::Sender<u64>,
+    /// Counts the moves from one server to another, so that streams move along.
+    moves: watch::Sender<u64>,
 }
 
 /// A connection to one of the servers.
@@ -70,13 +70,13 @@ impl Cluster {
             endpoints,
             token: Mutex::new(None),
             revisions: Revisions::default(),
-            given_up: watch::Sender::new(0),
+            moves: watch::Sender::new(0),
         })
     }
 
-    /// Changes whenever a server is given up.
-    pub(crate) fn given_up(&self) -> watch::Receiver<u64> {
-        self.given_up.subscribe()
+    /// Changes whenever requests go to another server than before, or a connection is given up.
+    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 
     /// A linearizable read.
@@ -154,12 +154,43 @@ impl Cluster {
         Ok(answer)
     }
 
+    /// What the server in use says about itself.
     pub(crate) async fn status(&self) -> Result<StatusResponse, Failure> {
-        self.call("/etcdserverpb.Maintenance/Status", StatusRequest {})
-            .await
+        self.status_of(&self.route().await?).await
     }
 
-    /// Renews a lease once.
+    async fn status_of(&self, route: &Route) -> Result<StatusResponse, Failure> {
+        let path = "/etcdserverpb.Maintenance/Status";
+        self.call_on(route, path, StatusRequest {}).await
+    }
+
+    /// Moves to the leader, if another server is in use: that one would pass every write on to the
+    /// leader, and hear of it later.
+    pub(crate) async fn seek_leader(&self) -> Result<(), Failure> {
+        let route = self.route().await?;
+        let leader = match self.status_of(&route).await? {
+            status if status.is_leader() || status.leader == 0 => return Ok(()),
+            status => status.leader,
+        };
+        for at in (0..self.endpoints.len()).filter(|at| *at != route.at) {
+            if self.endpoints[at].is_avoided(Instant::now()) {
+                continue;
+            }
+            // Another one may still be the leader if this one does not answer.
+            let Ok(channel) = self.endpoints[at].channel().await else {
+                continue;
+            };
+            let route = Route { at, channel };
+            let status = self.status_of(&route).await;
+            if status.is_ok_and(|status| status.is_leader() && status.leader == leader) {
+                self.move_to(at);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews a lease once, within `limit`.
     pub(crate) async fn keep_alive(
         &self,
         lease: i64,
@@ -378,7 +409,7 @@ impl Cluster {
         for at in order {
             match self.endpoints[at].channel().await {
                 Ok(channel) => {
-                    self.current.store(at, Ordering::Relaxed);
+                    self.move_to(at);
                     return Ok(Route { at, channel });
                 }
                 Err(error) => failure = Some(error),
@@ -403,14 +434,22 @@ impl Cluster {
         Failure::unanswered(format!("{address} did not answer within {limit:?}"))
     }
 
-    pub(crate) fn has_given_up(&self, route: &Route) -> bool {
-        self.endpoints[route.at].is_avoided(Instant::now())
+    fn move_to(&self, at: usize) {
+        if self.current.swap(at, Ordering::Relaxed) != at {
+            self.moves.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Whether requests no longer go this way.
+    pub(crate) fn has_left(&self, route: &Route) -> bool {
+        let current = self.current.load(Ordering::Relaxed);
+        current != route.at || self.endpoints[route.at].is_avoided(Instant::now())
     }
 
     /// Turns away from a server for a while.
     pub(crate) fn give_up(&self, route: &Route) {
         if self.endpoints[route.at].avoid() {
-            self.given_up.send_modify(|count| *count += 1);
+            self.moves.send_modify(|count| *count += 1);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Stream {
     /// One stream, until it breaks or nobody wants it.
     async fn watch(&mut self) -> Result<Over, Failure> {
         let cluster = Arc::clone(&self.client.cluster);
-        let mut given_up = cluster.given_up();
+        let mut moves = cluster.moves();
         let route = cluster.route().await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         (self.targets, self.numbers) = Default::default();
@@ -203,8 +203,8 @@ impl Stream {
                     }
                     None => return Ok(Over::Ended),
                 },
-                _ = given_up.changed() => {
-                    if cluster.has_given_up(&route) {
+                _ = moves.changed() => {
+                    if cluster.has_left(&route) {
                         return Ok(Over::Broken);
                     }
                 }

@@ -23,6 +23,8 @@ pub(crate) use watch::{
 /// Who answered, and at which revision of the store.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct Header {
+    #[prost(uint64, tag = "2")]
+    pub(crate) member: u64,
     #[prost(int64, tag = "3")]
     pub(crate) revision: i64,
 }
@@ -180,6 +182,17 @@ pub(crate) struct StatusResponse {
     pub(crate) header: Option<Header>,
     #[prost(string, tag = "2")]
     pub(crate) version: String,
+    /// The member that leads; 0 if none does.
+    #[prost(uint64, tag = "4")]
+    pub(crate) leader: u64,
+}
+
+impl StatusResponse {
+    /// Whether it is the leader that answered.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.header
+            .is_some_and(|header| header.member == self.leader)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -239,7 +252,10 @@ impl TxnResponse {
         for outcome in self.responses {
             match outcome.response {
                 Some(Response::Range(mut range)) => {
-                    range.header = Some(Header { revision });
+                    range.header = Some(Header {
+                        revision,
+                        ..Header::default()
+                    });
                     into.push(range);
                 }
                 Some(Response::Txn(txn)) => txn.collect_ranges(revision, into),

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lock_core::clock::Instant;
+use tokio::task::JoinHandle;
+
 use super::Client;
 use crate::version;
 use crate::watch::Target;
@@ -11,6 +14,8 @@ use crate::wire::Span;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(250);
+/// How often it asks who leads the servers.
+const LEADER_EVERY: Duration = Duration::from_secs(2);
 
 impl Client {
     /// Starts the loop, once.
@@ -21,11 +26,17 @@ impl Client {
     }
 
     async fn run_upkeep(self: Arc<Self>) {
+        let mut seeking = self.seek_leader();
+        let mut sought = Instant::now();
         version::warn_of_faults(&self.cluster).await;
         loop {
             drop(tokio::time::timeout(EVERY, self.stirred.notified()).await);
             if self.is_closed() && self.table.is_idle() {
                 return;
+            }
+            if (sought + LEADER_EVERY).has_passed() && seeking.is_finished() {
+                seeking = self.seek_leader();
+                sought = Instant::now();
             }
             self.watch_holders();
             self.watch_sessions();
@@ -40,6 +51,16 @@ impl Client {
                 self.watches.remove(Target::Gate(session));
             }
         }
+    }
+
+    /// Asks beside the loop, which goes on while a server is silent.
+    fn seek_leader(&self) -> JoinHandle<()> {
+        let cluster = Arc::clone(&self.cluster);
+        tokio::spawn(async move {
+            if let Err(failure) = cluster.seek_leader().await {
+                tracing::debug!(error = %failure.into_error(), "cannot ask who leads");
+            }
+        })
     }
 
     /// Records of locks that are held for a while are watched, so that their deletion is heard of.

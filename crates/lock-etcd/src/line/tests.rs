@@ -61,6 +61,7 @@ impl Store {
         let range = RangeResponse {
             header: Some(Header {
                 revision: self.revision,
+                ..Header::default()
             }),
             kvs: self.entries.clone(),
             more: false,

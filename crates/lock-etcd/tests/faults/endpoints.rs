@@ -8,7 +8,7 @@ use lock_etcd::EtcdConfig;
 use lock_testkit::Outcome;
 use lock_testkit::services::etcd::EtcdCluster;
 
-use crate::support::{Client, NEVER, Proxied};
+use crate::support::{Client, NEVER, NOT_NOW, Proxied, SOON};
 
 /// An address where nobody listens.
 fn nobody() -> Outcome<String> {
@@ -98,10 +98,8 @@ async fn one_dead_endpoint_of_three_is_noticed_by_nobody() -> Outcome {
 }
 
 /// Holds back two of three endpoints at a time, in turn, so that every client has to move. Whether
-/// locks were granted all the time, and what was held stayed held.
-async fn moves_on(servers: &Proxied, config: EtcdConfig) -> Outcome<bool> {
-    let client = Client::with(config)?;
-    let held = client.acquire("held").await?;
+/// locks were granted all the time, each `within` a while.
+async fn moves_on(servers: &Proxied, client: &Client, within: Duration) -> Outcome<bool> {
     let mut moved = true;
     for spared in 0..3 {
         for (number, proxy) in servers.proxies.iter().enumerate() {
@@ -109,19 +107,42 @@ async fn moves_on(servers: &Proxied, config: EtcdConfig) -> Outcome<bool> {
                 proxy.partition();
             }
         }
-        moved &= client.acquires_now(&format!("spared/{spared}")).await?;
+        moved &= client.acquires(&format!("spared/{spared}"), within).await?;
         servers.heal();
     }
-    Ok(moved && held.is_held())
+    Ok(moved)
 }
 
 #[tokio::test]
 async fn a_black_holed_endpoint_is_left_for_another() -> Outcome {
     let servers = Proxied::before(EtcdCluster::of_three()?)?;
-    assert!(moves_on(&servers, servers.config()).await?);
+    let client = Client::with(servers.config())?;
+    let held = client.acquire("held").await?;
+    assert!(moves_on(&servers, &client, SOON).await?);
+    assert!(held.is_held());
     // The control: who waits for ever for an answer stays where it is.
     let mut trusting = servers.config();
     trusting.request_timeout = NEVER;
-    assert!(!moves_on(&servers, trusting).await?);
+    let trusting = Client::with(trusting)?;
+    trusting.acquire("warm").await?.release().await?;
+    assert!(!moves_on(&servers, &trusting, NOT_NOW).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rolling_restart_is_noticed_by_nobody() -> Outcome {
+    let cluster = EtcdCluster::of_three()?;
+    let client = Client::of(&cluster)?;
+    let held = client.acquire("held").await?;
+    for number in 0..3 {
+        cluster.nodes()[number].kill()?;
+        client.acquire("meanwhile").await?.release().await?;
+        cluster.start_node(number)?;
+    }
+    assert!(held.is_held());
+    // The control: two at once are too many.
+    cluster.nodes()[0].kill()?;
+    cluster.nodes()[1].kill()?;
+    assert!(!client.acquires("meanwhile", NOT_NOW).await?);
     Ok(())
 }

@@ -7,7 +7,7 @@ use lock_etcd::EtcdConfig;
 use lock_testkit::Outcome;
 use lock_testkit::services::etcd::EtcdCluster;
 
-use crate::support::{Client, NEVER, soon};
+use crate::support::{Client, NEVER, NOT_NOW, SOON, patient, soon};
 
 async fn hold_many(client: &Client) -> Outcome<Vec<LockGuard>> {
     let mut held = Vec::new();
@@ -42,19 +42,18 @@ async fn locks_outlive_their_leader_and_tokens_rise_on() -> Outcome {
     // The control: who knows only the leader that is gone gets nothing.
     let mut only = EtcdConfig::with_endpoints([cluster.endpoints().remove(leader)]);
     only.patience = Duration::from_millis(300);
-    assert!(!Client::with(only)?.acquires_now("other").await?);
+    assert!(!Client::with(only)?.acquires("other", NOT_NOW).await?);
     Ok(())
 }
 
-/// Freezes the leader for longer than the lease. Whether locks were granted meanwhile.
-async fn frozen(cluster: &EtcdCluster, config: EtcdConfig) -> Outcome<bool> {
+/// Freezes the leader for longer than the lease. Whether a lock was granted meanwhile, `within` a while.
+async fn frozen(cluster: &EtcdCluster, config: EtcdConfig, within: Duration) -> Outcome<bool> {
     let lease = config.lease;
     let client = Client::with(config)?;
     let held = hold_many(&client).await?;
     let leader = cluster.leader()?;
-    // The client talks to the leader, or else it would notice nothing.
     cluster.nodes()[leader].stop()?;
-    let granted = client.acquires_now("meanwhile").await?;
+    let granted = client.acquires("meanwhile", within).await?;
     // sleep: the lease ends by the server's clock
     tokio::time::sleep(lease).await;
     cluster.nodes()[leader].resume()?;
@@ -75,17 +74,14 @@ async fn frozen(cluster: &EtcdCluster, config: EtcdConfig) -> Outcome<bool> {
 #[tokio::test]
 async fn a_frozen_leader_holds_nobody_up() -> Outcome {
     let cluster = EtcdCluster::of_three()?;
-    let leader = cluster.leader()?;
-    // The leader and one more, so that there is somewhere to go.
-    let mut config = EtcdConfig::with_endpoints(cluster.endpoints());
+    let mut config = patient(cluster.endpoints());
     config.lease = Duration::from_secs(4);
-    assert!(frozen(&cluster, config.clone()).await?);
+    config.request_timeout = Duration::from_secs(1);
+    assert!(frozen(&cluster, config.clone(), SOON).await?);
     // The control: with nothing but the leader there is nowhere to go.
-    config.endpoints = vec![cluster.endpoints().remove(leader)];
+    config.endpoints = vec![cluster.endpoints().remove(cluster.leader()?)];
     config.request_timeout = NEVER;
-    let again = cluster.leader()?;
-    config.endpoints = vec![cluster.endpoints().remove(again)];
-    assert!(!frozen(&cluster, config).await?);
+    assert!(!frozen(&cluster, config, NOT_NOW).await?);
     Ok(())
 }
 
@@ -93,22 +89,23 @@ async fn a_frozen_leader_holds_nobody_up() -> Outcome {
 async fn without_a_majority_holders_hear_of_their_loss_and_others_of_the_outage() -> Outcome {
     let cluster = EtcdCluster::of_three()?;
     let mut config = EtcdConfig::with_endpoints(cluster.endpoints());
-    config.lease = Duration::from_secs(3);
+    config.lease = Duration::from_secs(5);
     config.patience = Duration::from_millis(500);
-    let client = Client::with(config)?;
+    let client = Client::with(config.clone())?;
     let held = client.acquire("held").await?;
     // The control: with a majority nothing is lost, for longer than it takes without one.
-    cluster.nodes()[0].kill()?;
-    let early = tokio::time::timeout(Duration::from_secs(4), held.lost());
+    let first = (cluster.leader()? + 1) % 3;
+    cluster.nodes()[first].kill()?;
+    let early = tokio::time::timeout(config.lease, held.lost());
     assert!(early.await.is_err(), "lost with a majority");
 
-    cluster.nodes()[1].kill()?;
+    cluster.nodes()[(first + 1) % 3].kill()?;
     let (kind, said) = client.refusal("new").await?;
     assert_eq!(kind, ErrorKind::Unavailable, "{said}");
     soon("the loss", held.lost()).await?;
 
-    cluster.start_node(0)?;
-    let again = client.acquire("held").await?;
+    cluster.start_node(first)?;
+    let again = Client::of(&cluster)?.acquire("held").await?;
     assert!(again.fencing_token() > held.fencing_token());
     Ok(())
 }

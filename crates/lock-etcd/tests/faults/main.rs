@@ -5,8 +5,10 @@
 
 mod access;
 mod endpoints;
+mod forks;
 mod leader;
 mod partition;
 mod processes;
+mod replies;
 mod store;
 mod support;

@@ -7,12 +7,12 @@ use lock_core::{AcquireOptions, ErrorKind, Lock, LockBackend, LockGuard, LockKey
 use lock_etcd::{EtcdBackend, EtcdConfig};
 use lock_testkit::services::Proxy;
 use lock_testkit::services::etcd::EtcdCluster;
-use lock_testkit::services::proxy::Target;
+use lock_testkit::services::proxy::{Direction, Target};
 use lock_testkit::{Failure, Outcome};
 
 /// Longer than anything that is expected to happen takes on a loaded machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-/// Much longer than what is expected not to happen would take.
+/// Longer than what is expected not to happen would take.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(3);
 /// A deadline that no test reaches: it takes a guard away.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
@@ -40,9 +40,9 @@ impl Client {
         Ok(self.lock(name)?.acquire_with(&options).await?)
     }
 
-    /// Whether the lock comes within what is much too long for a server that works.
-    pub(crate) async fn acquires_now(&self, name: &str) -> Outcome<bool> {
-        let options = AcquireOptions::new().wait_limit(NOT_NOW);
+    /// Whether the lock comes within this time: [`SOON`] where it should, [`NOT_NOW`] where not.
+    pub(crate) async fn acquires(&self, name: &str, within: Duration) -> Outcome<bool> {
+        let options = AcquireOptions::new().wait_limit(within);
         Ok(self.lock(name)?.acquire_with(&options).await.is_ok())
     }
 
@@ -79,6 +79,7 @@ impl Client {
 pub(crate) fn patient(endpoints: Vec<String>) -> EtcdConfig {
     let mut config = EtcdConfig::with_endpoints(endpoints);
     config.patience = SOON;
+    config.request_timeout = SOON / 4;
     config
 }
 
@@ -96,14 +97,31 @@ impl Proxied {
         Ok(Self { proxies, cluster })
     }
 
+    /// Settings with which a server that is cut off is soon left for another.
     pub(crate) fn config(&self) -> EtcdConfig {
         let ports = self.proxies.iter().map(Proxy::port);
-        patient(ports.map(|port| self.cluster.endpoint(port)).collect())
+        let mut config = patient(ports.map(|port| self.cluster.endpoint(port)).collect());
+        config.request_timeout = Duration::from_secs(1);
+        config
     }
 
     /// Everything between the clients and the servers is held back.
     pub(crate) fn partition(&self) {
         self.proxies.iter().for_each(Proxy::partition);
+    }
+
+    /// Requests arrive, and are not answered.
+    pub(crate) fn hold_replies_back(&self) {
+        let replies = |proxy: &Proxy| proxy.black_hole(Direction::ToClient);
+        self.proxies.iter().for_each(replies);
+    }
+
+    /// What goes either way takes so much longer.
+    pub(crate) fn delay(&self, delay: Duration) {
+        for proxy in &self.proxies {
+            proxy.delay(Direction::ToServer, delay);
+            proxy.delay(Direction::ToClient, delay);
+        }
     }
 
     pub(crate) fn heal(&self) {

@@ -40,15 +40,19 @@ impl Bench {
             })?;
             let start = Instant::now();
             let left = loop {
-                let left = started(cluster.keys("locks/locks/"))?.len();
-                if left == 0 || start.elapsed() > PATIENCE {
+                let left = started(cluster.keys("locks/locks/"))?;
+                if left.is_empty() {
+                    break left;
+                }
+                if start.elapsed() > PATIENCE {
+                    println!("left behind: {left:#?}");
                     break left;
                 }
                 // sleep: the interval of a poll
                 std::thread::sleep(Duration::from_millis(20));
             };
             round.record("dropped while pending", dropped as f64);
-            round.record("keys left", left as f64);
+            round.record("keys left", left.len() as f64);
             round.record(
                 "until all were gone, ms",
                 start.elapsed().as_secs_f64() * 1e3,

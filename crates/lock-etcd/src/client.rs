@@ -20,8 +20,11 @@ use crate::mirror::{Entry, Mirror};
 use crate::record::Process;
 use crate::session::{Session, Sessions};
 use crate::watch::{Target, Watches};
-use crate::wire::{Answered, Event, RangeResponse, Span};
+use crate::wire::{Answered, Event, KeyValue, RangeResponse, Span};
 pub(crate) use table::{Asking, Hold, HoldState, Stage, Table};
+
+/// How long to wait before the store is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -96,10 +99,7 @@ impl Client {
                     self.read_anew(entry);
                 }
             }
-            Target::Holder(attempt) => {
-                let client = Arc::clone(self);
-                tokio::spawn(async move { client.check_holder(attempt).await });
-            }
+            Target::Holder(attempt) => self.check_soon(attempt),
             Target::Gate(id) => {
                 let client = Arc::clone(self);
                 tokio::spawn(async move { client.check_session(id).await });
@@ -126,7 +126,7 @@ impl Client {
                 }
             }
             // Only deletions are told of these.
-            Target::Holder(attempt) => self.holder_deleted(attempt),
+            Target::Holder(attempt) => self.check_soon(attempt),
             Target::Gate(id) => {
                 if let Some(session) = self.sessions.named(id) {
                     session.lose();
@@ -155,7 +155,7 @@ impl Client {
                 Err(failure) => {
                     // Whether it was carried out is seen in the line.
                     tracing::debug!(error = %failure.into_error(), "a waiter's turn is in doubt");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(AGAIN).await;
                     entry.promoted(0);
                     client.read_anew(entry);
                 }
@@ -192,25 +192,29 @@ impl Client {
         });
     }
 
-    fn holder_deleted(&self, attempt: OwnerToken) {
-        if let Some(hold) = self.table.hold(attempt) {
-            hold.validity.lose(LossReason::Revoked);
-        }
+    fn check_soon(self: &Arc<Self>, attempt: OwnerToken) {
+        let client = Arc::clone(self);
+        tokio::spawn(async move { client.check_holder(attempt).await });
     }
 
-    /// Whether a holder's record is still there.
+    /// Whether a holder's record is still there; asked until there is an answer.
     async fn check_holder(&self, attempt: OwnerToken) {
         let Some(hold) = self.table.hold(attempt) else {
             return;
         };
+        // A change deletes the record and makes another one.
+        let _unchanged = hold.changing.lock().await;
         let stand = hold.stand();
         let span = Span::key(hold.place.holder(stand.mode, attempt));
-        if let Ok(range) = self.cluster.range(&span).await {
-            let same = |entry: &crate::wire::KeyValue| entry.create_revision == stand.created;
-            // Changed meanwhile, it is another watch's business.
-            if hold.stand() == stand && !range.kvs.first().is_some_and(same) {
-                self.holder_deleted(attempt);
+        while self.table.hold(attempt).is_some() && hold.session.is_alive() {
+            if let Ok(range) = self.cluster.range(&span).await {
+                let same = |entry: &KeyValue| entry.create_revision == stand.created;
+                if !range.kvs.first().is_some_and(same) {
+                    hold.validity.lose(LossReason::Revoked);
+                }
+                return;
             }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 

@@ -121,6 +121,7 @@ impl Entry {
         let mut state = self.state();
         state.followed_from = revision;
         state.line = None;
+        state.looked = None;
         state.early.clear();
     }
 

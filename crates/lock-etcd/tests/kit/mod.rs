@@ -60,7 +60,10 @@ fn failed(failure: &Failure) -> Error {
 }
 
 fn open<'a>(endpoints: impl IntoIterator<Item = &'a str>) -> Result<Arc<dyn LockBackend>> {
-    let config = EtcdConfig::with_endpoints(endpoints);
+    let mut config = EtcdConfig::with_endpoints(endpoints);
+    // A server that is slow on a loaded machine is no fault.
+    config.patience = Duration::from_secs(20);
+    config.request_timeout = Duration::from_secs(5);
     Ok(Arc::new(EtcdBackend::open(config)?))
 }
 

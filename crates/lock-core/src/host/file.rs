@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use fs4::{FileExt, TryLockError};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -94,7 +95,7 @@ impl LockFile {
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(foreign_file(&path, "is not a regular file"));
         }
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
+        if !is_this_user(stat.st_uid) {
             return Err(foreign_file(&path, "belongs to another user"));
         }
         Ok(Self {
@@ -212,6 +213,18 @@ fn open_with(path: &Path, extra: OFlags) -> std::result::Result<File, Errno> {
         | OFlags::NOCTTY
         | extra;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+}
+
+/// Whether this process runs as that user. It seldom changes its user, and asking the system takes
+/// as long as looking at a file.
+fn is_this_user(user: u32) -> bool {
+    static LAST_SEEN: AtomicU32 = AtomicU32::new(u32::MAX);
+    if LAST_SEEN.load(Ordering::Relaxed) == user {
+        return true;
+    }
+    let this = rustix::process::geteuid().as_raw();
+    LAST_SEEN.store(this, Ordering::Relaxed);
+    this == user
 }
 
 fn ask(file: &File, kind: LockKind, path: &Path) -> Result<bool> {

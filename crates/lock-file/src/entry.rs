@@ -107,6 +107,12 @@ impl KeyState {
     pub(crate) fn leave(&mut self, key: &LockKey, attempt: OwnerToken) -> (bool, Aftermath) {
         let damage = self.kernel.damage();
         let mut lost = self.end_what_is_gone(damage);
+        let is_holder = self.queue.holder_mut(attempt).is_some();
+        let nobody_waits_here = self.queue.waiters().next().is_none();
+        if is_holder && nobody_waits_here && self.kernel.held() == Held::Exclusive {
+            // Before the rest, so that the process that is next wakes up meanwhile.
+            self.kernel.let_go();
+        }
         let (held, mut aftermath) = match self.queue.withdraw(attempt) {
             None if lost.is_empty() => (false, Aftermath::default()),
             None => (false, self.pump(key, Looks::InPassing)),
@@ -119,7 +125,8 @@ impl KeyState {
                     }
                 };
                 // An exclusive lock is kept for a moment: the next one here may take it over.
-                if self.kernel.held() != Held::Exclusive && self.queue.holders().next().is_none() {
+                let is_shared = matches!(self.kernel.held(), Held::Shared | Held::Permits);
+                if is_shared && self.queue.holders().next().is_none() {
                     self.kernel.let_go();
                 }
                 let mut aftermath = self.pump(key, Looks::InPassing);

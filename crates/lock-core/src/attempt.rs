@@ -10,8 +10,10 @@ use crate::fork::{self, ForkLocal};
 use crate::{Error, ErrorKind};
 
 /// Identifies a process, unguessably: 128 random bits, drawn again after a fork.
+///
+/// In two halves, the upper one first, for a `u128` would pad whatever it is a part of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProcessNonce(u128);
+pub struct ProcessNonce([u64; 2]);
 
 impl ProcessNonce {
     /// This process's nonce.
@@ -24,19 +26,20 @@ impl ProcessNonce {
             let mut bytes = [0; 16];
             #[expect(clippy::expect_used, reason = "documented under # Panics")]
             getrandom::fill(&mut bytes).expect("the operating system gave no random bytes");
-            Self(u128::from_ne_bytes(bytes))
+            Self::from_bits(u128::from_ne_bytes(bytes))
         })
     }
 
     /// Its bits, for a record.
     pub fn to_bits(self) -> u128 {
-        self.0
+        let [high, low] = self.0.map(u128::from);
+        high << 64 | low
     }
 
     /// Reads what [`to_bits`](Self::to_bits) gave.
     #[must_use]
     pub fn from_bits(bits: u128) -> Self {
-        Self(bits)
+        Self([(bits >> 64) as u64, bits as u64])
     }
 
     fn cell() -> &'static ForkLocal<Self> {
@@ -47,7 +50,7 @@ impl ProcessNonce {
 
 impl fmt::Display for ProcessNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", self.to_bits())
     }
 }
 
@@ -61,10 +64,12 @@ impl FromStr for ProcessNonce {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        u128::from_str_radix(text, 16).map(Self).map_err(|source| {
-            Error::new(ErrorKind::Backend, format!("`{text}` is no process nonce"))
-                .with_source(source)
-        })
+        u128::from_str_radix(text, 16)
+            .map(Self::from_bits)
+            .map_err(|source| {
+                Error::new(ErrorKind::Backend, format!("`{text}` is no process nonce"))
+                    .with_source(source)
+            })
     }
 }
 
@@ -148,7 +153,7 @@ thread_local! {
     static BLOCK: Block = const {
         Block {
             generation: Cell::new(0),
-            process: Cell::new(ProcessNonce(0)),
+            process: Cell::new(ProcessNonce([0; 2])),
             next: Cell::new(0),
         }
     };

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use lock_core::{Error, ErrorKind, FencingToken, Lock, LockGuard, Result};
 
 /// A value whose readers take a consistent snapshot without ever blocking, while one writer at a
@@ -42,9 +42,10 @@ struct Version<T> {
     value: T,
 }
 
-/// One version of a value, kept alive as long as somebody looks at it.
+/// One version of a value, kept alive as long as somebody looks at it. A thread can have a few at no
+/// cost to others; beyond eight or so each counts a reference.
 #[derive(Debug)]
-pub struct Snapshot<T>(Arc<Version<T>>);
+pub struct Snapshot<T>(Guard<Arc<Version<T>>>);
 
 /// The next version in the making. Dropping it discards it, also on a panic.
 #[derive(Debug)]
@@ -71,8 +72,9 @@ impl<T> Versioned<T> {
     }
 
     /// The latest committed version. Never blocks, whatever writers do.
+    #[inline]
     pub fn snapshot(&self) -> Snapshot<T> {
-        Snapshot(self.current.load_full())
+        Snapshot(self.current.load())
     }
 
     /// The lock that writers take.
@@ -196,13 +198,14 @@ impl<T> Snapshot<T> {
 
 impl<T> Clone for Snapshot<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Guard::from_inner(Arc::clone(&self.0)))
     }
 }
 
 impl<T> Deref for Snapshot<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0.value
     }

@@ -2,6 +2,7 @@
 
 mod details;
 mod name;
+mod one_key;
 mod tables;
 mod waiting;
 
@@ -16,10 +17,11 @@ use lock_core::{
 };
 
 use crate::Fairness;
-use crate::table::{Ask, Entered, Held, Pass, Refused, Table};
+use crate::table::{Ask, Entered, Held, Pass, Refused};
 use details::{Known, fence};
 use name::Name;
-use tables::Tables;
+pub use one_key::OneKey;
+use tables::{Place, Tables};
 use waiting::Waiting;
 
 const NAME: &str = "threading";
@@ -53,25 +55,51 @@ impl ThreadingBackend {
     pub fn keys_in_use(&self) -> usize {
         self.tables.current().len()
     }
+
+    /// The same backend for users of this key alone: the key need not be looked at each time.
+    #[must_use]
+    pub fn of_key(&self, key: &LockKey) -> OneKey {
+        OneKey::new(self.clone(), key.clone())
+    }
 }
 
-impl ThreadingBackend {
-    /// The answer when somebody is near.
-    #[cold]
-    fn acquire_crowded(
-        &self,
-        table: &Table<Name, Known>,
-        hash: u64,
+impl Tables {
+    #[inline]
+    fn acquire(
+        self: &Arc<Self>,
+        place: &Place,
         key: &LockKey,
         request: &Request,
     ) -> Step<Result<Option<Grant>>> {
-        let ask = ask(hash, request, None);
-        match table.enter(&ask, |name| name.is(key), held(key, request)) {
+        if let Err(error) = check(request) {
+            return Step::Ready(Err(error));
+        }
+        let table = self.current();
+        if request.mode == Mode::Exclusive && !table.is_closed() {
+            let counter = Some(request.attempt.counter());
+            if let Some(number) = table.try_hold(place.hash, counter, || held(place, request)) {
+                return Step::Ready(grant(request.attempt, Pass::exclusive(number)).map(Some));
+            }
+        }
+        self.acquire_crowded(place, key, request)
+    }
+
+    /// The answer when somebody is near.
+    #[cold]
+    fn acquire_crowded(
+        self: &Arc<Self>,
+        place: &Place,
+        key: &LockKey,
+        request: &Request,
+    ) -> Step<Result<Option<Grant>>> {
+        let ask = ask(place.hash, request, None);
+        let held = held(place, request);
+        match self.current().enter(&ask, |name| place.is(name), held) {
             Ok(Entered::Holds(pass)) => Step::Ready(grant(request.attempt, pass).map(Some)),
             Ok(_) if request.wait == Wait::Now => Step::Ready(Ok(None)),
             Ok(_) => Step::Waiting(Box::pin(Waiting::new(
-                Arc::clone(&self.tables),
-                hash,
+                Arc::clone(self),
+                place.clone(),
                 key.clone(),
                 request.clone(),
             ))),
@@ -93,34 +121,22 @@ impl LockBackend for ThreadingBackend {
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
-        if let Err(error) = check(request) {
-            return Step::Ready(Err(error));
-        }
-        let (table, hash) = (self.tables.current(), self.tables.hash(key));
-        if request.mode == Mode::Exclusive && !table.is_closed() {
-            let counter = request.attempt.counter();
-            if let Some(number) = table.try_hold(hash, counter, || held(key, request)) {
-                return Step::Ready(grant(request.attempt, Pass::exclusive(number)).map(Some));
-            }
-        }
-        self.acquire_crowded(table, hash, key, request)
+        let place = self.tables.place(key, 0);
+        self.tables.acquire(&place, key, request)
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
-        let was_ours = self.tables.leave(key, grant.attempt);
-        Step::Ready(Ok(if was_ours {
-            Released::Released
-        } else {
-            Released::AlreadyLost
-        }))
+        let place = self.tables.place(key, 0);
+        Step::Ready(Ok(released(self.tables.leave(&place, grant.attempt))))
     }
 
     fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
-        self.tables.leave(key, attempt);
+        self.tables.leave(&self.tables.place(key, 0), attempt);
     }
 
     fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
-        Step::Ready(self.tables.alter(key, grant, change))
+        let place = self.tables.place(key, 0);
+        Step::Ready(self.tables.alter(&place, key, grant, change))
     }
 
     async fn renew(&self, _batch: &[Renewal]) -> Result<Vec<Renewed>> {
@@ -167,10 +183,18 @@ fn check(request: &Request) -> Result<()> {
 
 /// What the table keeps of a request.
 #[inline]
-fn held(key: &LockKey, request: &Request) -> Held<Name, Known> {
+fn held(place: &Place, request: &Request) -> Held<Name, Known> {
     Held {
-        key: Name::of(key),
-        details: Known::of(request),
+        key: place.name.clone(),
+        details: Known::of(request, place.view),
+    }
+}
+
+fn released(was_ours: bool) -> Released {
+    if was_ours {
+        Released::Released
+    } else {
+        Released::AlreadyLost
     }
 }
 

@@ -21,7 +21,7 @@ use crate::sync::{AtomicBool, Ordering};
 use room::{Entry, Room, State};
 pub(crate) use seat::{Pass, Seat};
 pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER};
-use slots::{Numbers, Open, Slots};
+use slots::{Front, Open, Slots};
 
 /// What the table's user keeps about a holder or waiter.
 pub(crate) trait Details: Send {
@@ -116,7 +116,7 @@ impl<K: Send, D: Details> Table<K, D> {
     pub(crate) fn try_hold(
         &self,
         hash: u64,
-        attempt: u64,
+        attempt: Option<u64>,
         make: impl FnOnce() -> Held<K, D>,
     ) -> Option<u64> {
         self.slots.try_hold(hash, attempt, make)
@@ -159,6 +159,7 @@ impl<K: Send, D: Details> Table<K, D> {
         // What is not used of these is dropped once nothing is locked.
         let (mut key, mut details) = (Some(held.key), Some(held.details));
         let mut waker = ask.waker.cloned();
+        let _from_slot;
         let mut open = self.slots.open(ask.hash);
         let number = open.holder();
         let holder = open.with_holder(|holder| same(&holder.key).then(|| holder.details.attempt()));
@@ -170,32 +171,30 @@ impl<K: Send, D: Details> Table<K, D> {
             if waker.is_none() {
                 return Ok(Entered::Contended);
             }
-            move_to_room(&mut open, ask.hash);
+            _from_slot = admit_from_slot(&mut open, ask.hash, &same);
         }
-        let is_closed = self.check_open();
-        let (room, numbers) = open.room();
+        let is_open = self.check_open();
+        let (room, front) = open.room();
         if let Some(entry) = room.find_mut(ask.hash, &same) {
-            return enter_entry(entry, ask, is_closed, &mut details, &mut waker, &numbers);
+            return entry.change(&front, |state| {
+                enter_entry(state, ask, is_open, &mut details, &mut waker, &front)
+            });
         }
-        is_closed?;
+        is_open?;
         let (Some(key), Some(details)) = (key.take(), details.take()) else {
             return Ok(Entered::Contended);
         };
         if ask.mode == Mode::Exclusive && number.is_none() {
             // Nobody is in the slot, so there is no need for an entry.
-            let counter = ask.attempt.counter();
+            let counter = D::ASKS_AGAIN.then(|| ask.attempt.counter());
             let number = open.put(counter, Held { key, details });
             let number = number.unwrap_or(LAST_NUMBER + 1);
             return Ok(Entered::Holds(Pass::exclusive(number)));
         }
-        let number = numbers.draw();
+        let number = front.draw();
         let (state, pass) = State::first(ask, number, details);
-        room.insert(Entry {
-            hash: ask.hash,
-            key,
-            state,
-        });
-        numbers.came();
+        let hash = ask.hash;
+        room.insert(Entry { hash, key, state }, &front);
         Ok(Entered::Holds(pass))
     }
 
@@ -209,14 +208,16 @@ impl<K: Send, D: Details> Table<K, D> {
     ) -> Option<Poll<Pass>> {
         let mut wakers = Wakers::new();
         let mut waker = waker.clone();
+        let _from_slot;
         let outcome = {
             let mut open = self.slots.open(hash);
-            let (room, numbers) = open.room();
+            _from_slot = admit_from_slot(&mut open, hash, &same);
+            let (room, front) = open.room();
             let entry = room.find_mut(hash, same)?;
-            let State::Queue(queue) = &mut entry.state else {
-                return None;
-            };
-            look_in(queue, attempt, &mut waker, &numbers, &mut wakers)
+            entry.change(&front, |state| match state {
+                State::Queue(queue) => look_in(queue, attempt, &mut waker, &front, &mut wakers),
+                State::Single { .. } => None,
+            })
         };
         wakers.into_iter().for_each(runtime::wake);
         outcome
@@ -226,13 +227,17 @@ impl<K: Send, D: Details> Table<K, D> {
     pub(crate) fn leave(&self, hash: u64, same: impl Fn(&K) -> bool, claim: Claim) -> bool {
         let mut wakers = Wakers::new();
         // What goes is dropped with nothing locked.
+        let _from_slot;
         let gone = {
             let mut open = self.slots.open(hash);
             match claim_slot(&mut open, &same, claim) {
                 Some(held) => Gone::Slot(held),
                 None => {
-                    let (room, numbers) = open.room();
-                    let found = room.leave(hash, &same, claim, &numbers, &mut wakers);
+                    if let Claim::Attempt(_) = claim {
+                        _from_slot = admit_from_slot(&mut open, hash, &same);
+                    }
+                    let (room, front) = open.room();
+                    let found = room.leave(hash, &same, claim, &front, &mut wakers);
                     Gone::Room(found)
                 }
             }
@@ -253,27 +258,25 @@ impl<K: Send, D: Details> Table<K, D> {
         change: impl FnOnce(&mut KeyQueue<Seat<D>>, &mut dyn FnMut(&mut Seat<D>)) -> T,
     ) -> Option<T> {
         let mut wakers = Wakers::new();
+        let _from_slot;
         let changed = {
             let mut open = self.slots.open(hash);
-            let is_alone = open.with_holder(|holder| {
-                same(&holder.key) && holder.details.attempt() == Some(attempt)
-            });
-            if is_alone == Some(true) {
-                move_to_room(&mut open, hash);
-            }
-            let (room, numbers) = open.room();
+            _from_slot = admit_from_slot(&mut open, hash, &same);
+            let (room, front) = open.room();
             let entry = room.find_mut(hash, same)?;
-            let queue = entry.state.queue();
-            queue.holder_mut(attempt)?;
-            let changed = change(queue, &mut |seat| {
-                seat.grant(numbers.draw());
-                wakers.extend(seat.waker.take());
-            });
-            seat::seat_permits(queue);
-            changed
+            entry.change(&front, |state| {
+                let queue = state.queue();
+                queue.holder_mut(attempt)?;
+                let changed = change(queue, &mut |seat| {
+                    seat.grant(front.draw());
+                    wakers.extend(seat.waker.take());
+                });
+                seat::seat_permits(queue);
+                Some(changed)
+            })
         };
         wakers.into_iter().for_each(runtime::wake);
-        Some(changed)
+        changed
     }
 
     /// Grants no more, and ends every wait.
@@ -282,10 +285,8 @@ impl<K: Send, D: Details> Table<K, D> {
         // nobody can queue in a room that has been drained.
         self.closed.store(true, Ordering::SeqCst);
         let mut gone = Vec::new();
-        let drain = |room: &mut Room<K, D>, went: &mut dyn FnMut(u64)| {
-            gone.extend(room.drain_waiters(went));
-        };
-        self.slots.visit(|_, _| {}, drain);
+        self.slots
+            .visit(|_, _| {}, |room| gone.extend(room.drain_waiters()));
         let wakers = gone.iter_mut().flat_map(|gone| gone.wakers.drain(..));
         wakers.for_each(runtime::wake);
     }
@@ -303,7 +304,7 @@ impl<K: Send, D: Details> Table<K, D> {
         let alone = std::cell::RefCell::new(&mut alone);
         self.slots.visit(
             |held, number| (alone.borrow_mut())(&held.key, &held.details, number),
-            |room, _| {
+            |room| {
                 for entry in room.entries() {
                     match &entry.state {
                         State::Single { number, details } => {
@@ -314,6 +315,30 @@ impl<K: Send, D: Details> Table<K, D> {
                 }
             },
         );
+    }
+
+    /// How many of those hold a key whose details are `counted`.
+    ///
+    /// Whoever takes or leaves the key later than this has seen it sees all that was written before.
+    pub(crate) fn holders(
+        &self,
+        hash: u64,
+        same: impl Fn(&K) -> bool,
+        counted: impl Fn(&D) -> bool,
+    ) -> usize {
+        let mut open = self.slots.open(hash);
+        let alone = open.with_holder(|holder| same(&holder.key) && counted(&holder.details));
+        let (room, _) = open.room();
+        let here = room
+            .find_mut(hash, same)
+            .map_or(0, |entry| match &entry.state {
+                State::Single { details, .. } => usize::from(counted(details)),
+                State::Queue(queue) => {
+                    let details = queue.holders().map(|holder| &holder.data.details);
+                    details.filter(|details| counted(details)).count()
+                }
+            });
+        usize::from(alone == Some(true)) + here
     }
 
     /// How many keys are held or waited for.
@@ -337,21 +362,20 @@ enum Gone<K, D> {
     Room(room::Left<K, D>),
 }
 
-/// The slot's holder gets an entry in the room, so that others can queue behind it.
-fn move_to_room<K, D: Details>(open: &mut Open<'_, Held<K, D>, Room<K, D>>, hash: u64) {
-    let (Some(number), Some(held)) = (open.holder(), open.take()) else {
-        return;
-    };
-    let (room, numbers) = open.room();
-    room.insert(Entry {
-        hash,
-        key: held.key,
-        state: State::Single {
-            number,
-            details: held.details,
-        },
-    });
-    numbers.came();
+/// If the slot's holder has the key, it moves to the room, so that others can queue behind it. The
+/// result is to be dropped once nothing is locked.
+fn admit_from_slot<K, D: Details>(
+    open: &mut Open<'_, Held<K, D>, Room<K, D>>,
+    hash: u64,
+    same: impl Fn(&K) -> bool,
+) -> Option<K> {
+    let number = open.holder()?;
+    if !open.with_holder(|holder| same(&holder.key))? {
+        return None;
+    }
+    let held = open.take()?;
+    let (room, front) = open.room();
+    room.admit_from_slot(hash, number, held, same, &front)
 }
 
 fn claim_slot<K, D: Details>(
@@ -367,26 +391,26 @@ fn claim_slot<K, D: Details>(
     if is_it { open.take() } else { None }
 }
 
-fn enter_entry<K, D: Details>(
-    entry: &mut Entry<K, D>,
+fn enter_entry<D: Details>(
+    state: &mut State<D>,
     ask: &Ask<'_>,
     is_open: Result<(), Refused>,
     details: &mut Option<D>,
     waker: &mut Option<Waker>,
-    numbers: &Numbers<'_, Held<K, D>>,
+    front: &Front<'_, impl Sized>,
 ) -> Result<Entered, Refused> {
     if D::ASKS_AGAIN
-        && let Some(pass) = entry.state.pass_of(ask.attempt)
+        && let Some(pass) = state.pass_of(ask.attempt)
     {
         return Ok(Entered::Holds(pass));
     }
     is_open?;
-    if let State::Single { .. } = entry.state
+    if let State::Single { .. } = state
         && waker.is_none()
     {
         return Ok(Entered::Contended);
     }
-    let queue = entry.state.queue();
+    let queue = state.queue();
     let may_enter = seat::may_enter(queue, ask)?;
     if !may_enter && waker.is_none() {
         return Ok(Entered::Contended);
@@ -401,8 +425,7 @@ fn enter_entry<K, D: Details>(
         return Ok(Entered::Contended);
     };
     if may_enter {
-        let number = numbers.draw();
-        let party = seat::party(ask, details, number, None);
+        let party = seat::party(ask, details, front.draw(), None);
         return Ok(Entered::Holds(seat::enter(queue, party)));
     }
     queue.enqueue(seat::party(ask, details, 0, waker.take()));
@@ -414,13 +437,13 @@ fn look_in<D: Details>(
     queue: &mut KeyQueue<Seat<D>>,
     attempt: OwnerToken,
     waker: &mut Waker,
-    numbers: &Numbers<'_, impl Sized>,
+    front: &Front<'_, impl Sized>,
     wakers: &mut Wakers,
 ) -> Option<Poll<Pass>> {
     if queue.holder_mut(attempt).is_none() {
         let is_head = queue.head_mut().is_some_and(|head| head.attempt == attempt);
         if is_head {
-            seat::admit(queue, Some(attempt), || numbers.draw(), wakers);
+            seat::admit(queue, Some(attempt), || front.draw(), wakers);
         }
     }
     if let Some(holder) = queue.holder_mut(attempt) {

@@ -1,7 +1,7 @@
 //! What the backend keeps about a holder or waiter.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
 
 use lock_core::{
     Fence, FencingNumber, KeyQueue, KeyReport, LockKey, Mode, OwnerId, OwnerToken, PartyRecord,
@@ -10,13 +10,18 @@ use lock_core::{
 
 use crate::table::{Details, Pass, Seat};
 
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// What is kept about a holder or waiter, small enough to be written at every acquire.
 #[derive(Debug)]
 pub(crate) struct Known {
     /// The attempt within this process, which has one table.
     counter: u64,
+    /// Through which [`OneKey`](crate::OneKey) it came; 0 for none.
+    view: u64,
     owner: Option<OwnerId>,
-    since: SystemTime,
+    /// In nanoseconds of the wall clock.
+    since: u64,
     words: Option<Box<Words>>,
 }
 
@@ -38,18 +43,19 @@ impl Details for Known {
     }
 
     fn note_grant(&mut self) {
-        self.since = clock::coarse_wall_time();
+        self.since = now();
     }
 }
 
 impl Known {
     #[inline]
-    pub(crate) fn of(request: &Request) -> Self {
+    pub(crate) fn of(request: &Request, view: u64) -> Self {
         let has_words = request.label.is_some() || request.record.is_some();
         Self {
             counter: request.attempt.counter(),
+            view,
             owner: request.owner,
-            since: clock::coarse_wall_time(),
+            since: now(),
             words: has_words.then(|| {
                 Box::new(Words {
                     label: request.label.clone(),
@@ -61,6 +67,14 @@ impl Known {
 
     pub(crate) fn set_owner(&mut self, owner: OwnerId) {
         self.owner = Some(owner);
+    }
+
+    pub(crate) fn set_view(&mut self, view: u64) {
+        self.view = view;
+    }
+
+    pub(crate) fn came_through(&self, view: u64) -> bool {
+        self.view == view
     }
 
     fn record(
@@ -76,12 +90,19 @@ impl Known {
             record.label = words.label.as_deref().map(str::to_owned);
             record.record = words.record.as_deref().map(<[u8]>::to_vec);
         }
-        record.since = Some(self.since);
+        record.since = Some(UNIX_EPOCH + Duration::from_nanos(self.since));
         if mode == Mode::Exclusive && number != 0 {
             record.fencing = FencingNumber::from_base(number);
         }
         record
     }
+}
+
+fn now() -> u64 {
+    let since_epoch = clock::coarse_wall_time().duration_since(UNIX_EPOCH);
+    let since_epoch = since_epoch.unwrap_or_default();
+    let seconds = since_epoch.as_secs().saturating_mul(NANOS_PER_SECOND);
+    seconds.saturating_add(since_epoch.subsec_nanos().into())
 }
 
 /// What a hold shows to resources; `None` once the numbers are used up.

@@ -18,6 +18,21 @@ use crate::table::{Claim, Pass, Table};
 /// Of 128 bytes each: half a megabyte, which stays in a core's cache.
 const SLOTS: usize = 1 << 12;
 
+/// A key as the table finds it, and through which [`OneKey`](super::OneKey), if not 0.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) hash: u64,
+    pub(super) name: Name,
+    pub(super) view: u64,
+}
+
+impl Place {
+    #[inline]
+    pub(super) fn is(&self, name: &Name) -> bool {
+        self.name == *name
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     per_process: ForkLocal<Table<Name, Known>>,
@@ -37,9 +52,14 @@ impl Tables {
         })
     }
 
+    /// Where a key is found.
     #[inline]
-    pub(super) fn hash(&self, key: &LockKey) -> u64 {
-        self.hasher.hash_one(key)
+    pub(super) fn place(&self, key: &LockKey, view: u64) -> Place {
+        Place {
+            hash: self.hasher.hash_one(key),
+            name: Name::of(key),
+            view,
+        }
     }
 
     pub(super) fn close(&self) {
@@ -50,19 +70,31 @@ impl Tables {
 
     /// Ends an attempt in any state; returns whether it was there.
     #[inline]
-    pub(super) fn leave(&self, key: &LockKey, attempt: OwnerToken) -> bool {
-        let (table, hash) = (self.current(), self.hash(key));
+    pub(super) fn leave(&self, place: &Place, attempt: OwnerToken) -> bool {
+        let (table, hash) = (self.current(), place.hash);
         table
             .release_attempt(hash, attempt.counter())
-            .unwrap_or_else(|_| table.leave(hash, |name| name.is(key), Claim::Attempt(attempt)))
+            .unwrap_or_else(|_| table.leave(hash, |name| place.is(name), Claim::Attempt(attempt)))
     }
 
-    pub(super) fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Result<Grant> {
-        let (table, hash) = (self.current(), self.hash(key));
+    /// How many hold a key through the view of the place.
+    pub(super) fn holders(&self, place: &Place) -> usize {
+        let counted = |known: &Known| known.came_through(place.view);
+        self.current()
+            .holders(place.hash, |name| place.is(name), counted)
+    }
+
+    pub(super) fn alter(
+        &self,
+        place: &Place,
+        key: &LockKey,
+        grant: &Grant,
+        change: Change,
+    ) -> Result<Grant> {
         let attempt = grant.attempt;
-        let altered = table.alter(
-            hash,
-            |name| name.is(key),
+        let altered = self.current().alter(
+            place.hash,
+            |name| place.is(name),
             attempt,
             |queue, let_in| {
                 if matches!(change, Change::Downgrade) {
@@ -77,14 +109,17 @@ impl Tables {
                     };
                 }
                 let holder = queue.holder_mut(attempt).ok_or_else(|| not_held(key))?;
-                if let Change::Transfer(owner)
-                | Change::Attach {
-                    owner: Some(owner), ..
-                } = change
-                {
-                    holder.data.details.set_owner(owner);
-                }
+                let known = &mut holder.data.details;
                 // The table holds for whoever knows the attempt: there is nothing else to change.
+                match change {
+                    Change::Transfer(owner) => known.set_owner(owner),
+                    Change::Detach => known.set_view(0),
+                    Change::Attach { owner, .. } => {
+                        known.set_view(place.view);
+                        owner.into_iter().for_each(|owner| known.set_owner(owner));
+                    }
+                    _ => {}
+                }
                 match (Pass::of(holder), grant.fence) {
                     (pass, version @ Fence::Shared(_)) if pass.mode == Mode::Shared => Ok(version),
                     (pass, _) => fence(pass).ok_or_else(numbers_used_up),

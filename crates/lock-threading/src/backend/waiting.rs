@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use lock_core::{Error, Grant, LockKey, Request, Result};
 
-use super::tables::Tables;
+use super::tables::{Place, Tables};
 use super::{NAME, ask, grant, held, refusal};
 use crate::table::Entered;
 
@@ -15,17 +15,17 @@ use crate::table::Entered;
 /// `abandon`.
 pub(super) struct Waiting {
     tables: Arc<Tables>,
-    hash: u64,
+    place: Place,
     key: LockKey,
     request: Request,
     queued: bool,
 }
 
 impl Waiting {
-    pub(super) fn new(tables: Arc<Tables>, hash: u64, key: LockKey, request: Request) -> Self {
+    pub(super) fn new(tables: Arc<Tables>, place: Place, key: LockKey, request: Request) -> Self {
         Self {
             tables,
-            hash,
+            place,
             key,
             request,
             queued: false,
@@ -39,18 +39,18 @@ impl Future for Waiting {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let (table, waker) = (this.tables.current(), context.waker());
-        let (key, attempt) = (&this.key, this.request.attempt);
+        let (key, place, attempt) = (&this.key, &this.place, this.request.attempt);
         if !this.queued {
             this.queued = true;
-            let ask = ask(this.hash, &this.request, Some(waker));
-            let held = held(key, &this.request);
-            return match table.enter(&ask, |name| name.is(key), held) {
+            let ask = ask(place.hash, &this.request, Some(waker));
+            let held = held(place, &this.request);
+            return match table.enter(&ask, |name| place.is(name), held) {
                 Ok(Entered::Holds(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
                 Ok(Entered::Contended | Entered::Waits) => Poll::Pending,
                 Err(refused) => Poll::Ready(Err(refusal(key, this.request.mode, refused))),
             };
         }
-        match table.poll(this.hash, |name| name.is(key), attempt, waker) {
+        match table.poll(place.hash, |name| place.is(name), attempt, waker) {
             Some(Poll::Ready(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
             Some(Poll::Pending) => Poll::Pending,
             None if table.is_closed() => Poll::Ready(Err(Error::closed(NAME))),

@@ -16,8 +16,9 @@ use super::{KeyGuard, KeyOptions, KeyedLocks};
 use crate::Fairness;
 use crate::table::{Ask, Claim, Entered, Glimpse, Held, LAST_NUMBER, Pass, Refused, Table};
 
-/// How often a thread looks again before it queues: about as long as a switch of threads takes.
-const SPINS: u32 = 100;
+/// How often a thread looks again before it parks, after twice as long each time: in all about as
+/// long as a switch of threads takes.
+const LOOKS: u32 = 7;
 
 /// Waits until a key is held exclusively. Made by [`KeyedLocks::acquire`].
 ///
@@ -104,13 +105,16 @@ where
         table: &'a Table<K, ()>,
         hash: u64,
     ) -> std::result::Result<KeyGuard<'a, K>, Refused> {
-        if self.locks.threads == Fairness::Barging
-            && self.options.mode == Mode::Exclusive
-            && let Some(number) = spin(table, hash, self.key)
-        {
+        let may_barge =
+            self.locks.threads == Fairness::Barging && self.options.mode == Mode::Exclusive;
+        if may_barge && let Some(number) = spin(table, hash, || hold_alone(table, hash, self.key)) {
             return Ok(KeyGuard::new(table, Hold::exclusive(hash, number)));
         }
         block_on(std::future::poll_fn(|context| {
+            if may_barge && self.queued.is_some() {
+                // It was called. Somebody may have barged, and may be gone in a moment.
+                spin(table, hash, || Some(()));
+            }
             self.poll_crowded(self.locks.threads, context.waker())
         }))
     }
@@ -223,7 +227,7 @@ where
     K: Borrow<Q> + Send,
     Q: ToOwned<Owned = K> + ?Sized,
 {
-    table.try_hold(hash, 0, || kept(key))
+    table.try_hold(hash, None, || kept(key))
 }
 
 #[inline]
@@ -237,23 +241,21 @@ where
     }
 }
 
-/// Looks again for a while, as long as the holder seems to be alone.
-fn spin<K, Q>(table: &Table<K, ()>, hash: u64, key: &Q) -> Option<u64>
-where
-    K: Borrow<Q> + Send,
-    Q: ToOwned<Owned = K> + ?Sized,
-{
-    for _ in 0..SPINS {
+/// Looks for a while, as long as the holder seems to be alone, until the slot is free and `take`
+/// takes it.
+fn spin<K: Send, T>(table: &Table<K, ()>, hash: u64, take: impl Fn() -> Option<T>) -> Option<T> {
+    for look in 0..LOOKS {
         match table.glimpse(hash) {
             Glimpse::Free => {
-                if let Some(number) = hold_alone(table, hash, key) {
-                    return Some(number);
+                if let Some(taken) = take() {
+                    return Some(taken);
                 }
             }
             Glimpse::Soon => {}
             Glimpse::Late => return None,
         }
-        std::hint::spin_loop();
+        // Looking takes the slot's cache line from the holder, so not too often.
+        (0..1 << look).for_each(|_| std::hint::spin_loop());
     }
     None
 }

@@ -12,7 +12,7 @@ use lock_core::{Mode, OwnerToken};
 
 use super::{Ask, Claim, Entered, Held, Table};
 use crate::Fairness;
-use crate::sync::UnsafeCell;
+use crate::sync::{AtomicBool, Ordering, UnsafeCell};
 
 #[cfg(loom)]
 use loom::thread;
@@ -83,7 +83,7 @@ impl Shared {
     }
 
     fn lock(&self, key: u64, fairness: Fairness) -> u64 {
-        if let Some(number) = self.table.try_hold(HASH, 0, || held(key)) {
+        if let Some(number) = self.table.try_hold(HASH, None, || held(key)) {
             return number;
         }
         let waiter = Waiter::new();
@@ -101,12 +101,11 @@ impl Shared {
         }
     }
 
-    /// Queues, unless it holds at once, and leaves without having looked again. Returns whether it
-    /// held at once.
-    fn queue_and_leave(&self, key: u64) {
+    /// Queues, unless it holds at once, and leaves without having looked again.
+    fn queue_and_leave(&self, key: u64, fairness: Fairness) {
         let waiter = Waiter::new();
         let attempt = OwnerToken::mint();
-        match self.ask(key, attempt, Fairness::FirstCome, Some(&waiter.waker)) {
+        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
             Entered::Holds(pass) => {
                 self.inside(key, pass.number);
                 assert!(self.table.release(HASH, pass.number));
@@ -217,7 +216,7 @@ fn two_keys_of_one_slot() {
     let other = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
     let number = shared.lock(0, Fairness::FirstCome);
     // Nested, as users of two keys nest.
-    if let Some(inner) = shared.table.try_hold(HASH, 0, || held(1)) {
+    if let Some(inner) = shared.table.try_hold(HASH, None, || held(1)) {
         shared.table.release(HASH, inner);
     }
     shared.inside(0, number);
@@ -227,11 +226,42 @@ fn two_keys_of_one_slot() {
     assert!(shared.is_empty());
 }
 
-/// A waiter leaves while the holder hands the lock over to it.
-fn a_waiter_leaves() {
+/// The slot is taken again while a waiter that was called is on its way.
+fn a_newcomer_takes_an_open_slot() {
     let shared = Shared::new();
     let there = Arc::clone(&shared);
-    let leaver = thread::spawn(move || there.queue_and_leave(0));
+    let waiter = thread::spawn(move || there.lock_and_release(0, Fairness::Barging));
+    shared.lock_and_release(0, Fairness::Barging);
+    shared.lock_and_release(0, Fairness::Barging);
+    waiter.join().unwrap();
+    assert_eq!(shared.sections(0), 3);
+    assert!(shared.is_empty());
+}
+
+/// A flag is raised, and then it is looked who holds: whoever came before is seen, and whoever comes
+/// later sees the flag.
+fn a_holder_is_seen_or_sees() {
+    let shared = Shared::new();
+    let raised = Arc::new(AtomicBool::new(false));
+    let (there, flag) = (Arc::clone(&shared), Arc::clone(&raised));
+    let holder = thread::spawn(move || {
+        let number = there.lock(0, Fairness::FirstCome);
+        let saw = flag.load(Ordering::Relaxed);
+        (number, saw)
+    });
+    raised.store(true, Ordering::Relaxed);
+    let held = shared.table.holders(HASH, |key| *key == 0, |()| true);
+    let (number, saw) = holder.join().unwrap();
+    assert!(held == 1 || saw, "neither was seen");
+    assert!(shared.table.release(HASH, number));
+    assert!(shared.is_empty());
+}
+
+/// A waiter leaves while the holder hands the lock over to it, or calls it.
+fn a_waiter_leaves(fairness: Fairness) {
+    let shared = Shared::new();
+    let there = Arc::clone(&shared);
+    let leaver = thread::spawn(move || there.queue_and_leave(0, fairness));
     shared.lock_and_release(0, Fairness::FirstCome);
     leaver.join().unwrap();
     assert!(shared.is_empty(), "an entry was left behind");
@@ -239,12 +269,12 @@ fn a_waiter_leaves() {
 }
 
 /// A third thread waits behind one that leaves.
-fn a_waiter_leaves_before_another() {
+fn a_waiter_leaves_before_another(fairness: Fairness) {
     let shared = Shared::new();
     let number = shared.lock(0, Fairness::FirstCome);
     let (one, two) = (Arc::clone(&shared), Arc::clone(&shared));
-    let leaver = thread::spawn(move || one.queue_and_leave(0));
-    let waiter = thread::spawn(move || two.lock_and_release(0, Fairness::FirstCome));
+    let leaver = thread::spawn(move || one.queue_and_leave(0, fairness));
+    let waiter = thread::spawn(move || two.lock_and_release(0, fairness));
     shared.inside(0, number);
     assert!(shared.table.release(HASH, number));
     leaver.join().unwrap();
@@ -284,16 +314,32 @@ mod exhaustive {
     }
 
     #[test]
+    fn a_newcomer_and_an_open_slot() {
+        check("an-open-slot", a_newcomer_takes_an_open_slot);
+    }
+
+    #[test]
+    fn a_holder_and_a_flag() {
+        check("seen-or-sees", a_holder_is_seen_or_sees);
+    }
+
+    #[test]
     fn a_waiter_that_leaves() {
-        check("a-waiter-leaves", a_waiter_leaves);
+        check("a-waiter-leaves", || a_waiter_leaves(Fairness::FirstCome));
+    }
+
+    #[test]
+    fn a_called_waiter_that_leaves() {
+        check("a-called-waiter-leaves", || {
+            a_waiter_leaves(Fairness::Barging);
+        });
     }
 
     #[test]
     fn a_waiter_that_leaves_before_another() {
-        check(
-            "a-waiter-leaves-before-another",
-            a_waiter_leaves_before_another,
-        );
+        check("a-waiter-leaves-before-another", || {
+            a_waiter_leaves_before_another(Fairness::FirstCome);
+        });
     }
 }
 
@@ -323,7 +369,7 @@ mod random {
                 thread::spawn(move || {
                     let key = number % 2;
                     match number {
-                        0 => shared.queue_and_leave(key),
+                        0 => shared.queue_and_leave(key, Fairness::Barging),
                         1 | 2 => shared.lock_and_release(key, Fairness::FirstCome),
                         _ => shared.lock_and_release(key, Fairness::Barging),
                     }
@@ -344,10 +390,21 @@ mod random {
 
     #[test]
     fn a_waiter_that_leaves_before_another() {
-        check(
-            "a-waiter-leaves-before-another",
-            a_waiter_leaves_before_another,
-        );
+        check("a-waiter-leaves-before-another", || {
+            a_waiter_leaves_before_another(Fairness::FirstCome);
+        });
+    }
+
+    #[test]
+    fn a_called_waiter_that_leaves_before_another() {
+        check("a-called-waiter-leaves-before-another", || {
+            a_waiter_leaves_before_another(Fairness::Barging);
+        });
+    }
+
+    #[test]
+    fn a_newcomer_and_an_open_slot() {
+        check("an-open-slot", a_newcomer_takes_an_open_slot);
     }
 
     #[test]
@@ -362,6 +419,6 @@ mod random {
 
     #[test]
     fn a_waiter_that_leaves() {
-        check("a-waiter-leaves", a_waiter_leaves);
+        check("a-waiter-leaves", || a_waiter_leaves(Fairness::FirstCome));
     }
 }

@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 use lock_core::{KeyQueue, Mode, OwnerToken, Party};
 
-use super::slots::Numbers;
+use super::slots::Front;
 use super::{Ask, Claim, Details, Held, Pass, Seat, Wakers, seat};
 
 /// A room that is nearly empty keeps this much space, and gives the rest back.
@@ -19,6 +19,10 @@ pub(super) struct Entry<K, D> {
 }
 
 /// One exclusive holder that is alone needs no queue.
+///
+/// A queue without holders belongs to a waiter that was called and lets others barge. Nobody holds
+/// it back if the slot in front is taken meanwhile, also with this key: that holder
+/// [moves in](Room::admit_from_slot) as soon as anyone comes who has to do with the entry.
 #[derive(Debug)]
 pub(super) enum State<D> {
     Single { number: u64, details: D },
@@ -52,6 +56,20 @@ pub(super) struct Drained<K, D> {
     _entry: Option<Entry<K, D>>,
 }
 
+impl<K, D: Details> Entry<K, D> {
+    /// Changes the entry, and tells the slot in front whether it has to stay crowded.
+    pub(super) fn change<R>(
+        &mut self,
+        front: &Front<'_, Held<K, D>>,
+        change: impl FnOnce(&mut State<D>) -> R,
+    ) -> R {
+        let before = self.state.keeps_crowded();
+        let result = change(&mut self.state);
+        front.note(before, self.state.keeps_crowded());
+        result
+    }
+}
+
 impl<D: Details> State<D> {
     /// The first user of a key, which holds at once.
     pub(super) fn first(ask: &Ask<'_>, number: u64, details: D) -> (Self, Pass) {
@@ -63,18 +81,25 @@ impl<D: Details> State<D> {
         (Self::Queue(queue), pass)
     }
 
+    /// Whether the slot in front must not be taken without a look in here: the key is held, or
+    /// nobody of the priority that takes slots may barge.
+    fn keeps_crowded(&self) -> bool {
+        match self {
+            Self::Single { .. } => true,
+            Self::Queue(queue) => {
+                let head = queue.waiters().next();
+                queue.holders().next().is_some() || head.is_some_and(|head| head.priority > 0)
+            }
+        }
+    }
+
     /// The queue, which a single holder gets now.
     pub(super) fn queue(&mut self) -> &mut KeyQueue<Seat<D>> {
         if let Self::Single { .. } = self {
             let queue = Self::Queue(Box::new(KeyQueue::new()));
             let single = std::mem::replace(self, queue);
             if let (Self::Queue(queue), Self::Single { number, details }) = (&mut *self, single) {
-                queue.enter(Party {
-                    attempt: details.attempt().unwrap_or_else(OwnerToken::mint),
-                    mode: Mode::Exclusive,
-                    priority: 0,
-                    data: Seat::holding(number, details),
-                });
+                queue.enter(seat::alone(number, details));
             }
         }
         match self {
@@ -130,9 +155,34 @@ impl<K, D: Details> Room<K, D> {
             .find_mut(hash, |entry| entry.hash == hash && same(&entry.key))
     }
 
-    pub(super) fn insert(&mut self, entry: Entry<K, D>) {
+    /// Adds the entry of a key that somebody holds.
+    pub(super) fn insert(&mut self, entry: Entry<K, D>, front: &Front<'_, Held<K, D>>) {
+        front.note(false, entry.state.keeps_crowded());
         self.entries
             .insert_unique(entry.hash, entry, |entry| entry.hash);
+    }
+
+    /// The slot's holder moves to the entry of its key, so that others can queue behind it. The
+    /// result is what is left of it.
+    pub(super) fn admit_from_slot(
+        &mut self,
+        hash: u64,
+        number: u64,
+        held: Held<K, D>,
+        same: impl Fn(&K) -> bool,
+        front: &Front<'_, Held<K, D>>,
+    ) -> Option<K> {
+        let Held { key, details } = held;
+        let Some(entry) = self.find_mut(hash, same) else {
+            let state = State::Single { number, details };
+            self.insert(Entry { hash, key, state }, front);
+            return None;
+        };
+        // Invariant: nobody holds it in here, or else the slot would have been crowded.
+        entry.change(front, |state| {
+            state.queue().barge(seat::alone(number, details))
+        });
+        Some(key)
     }
 
     /// Ends a hold or a wait, lets in whoever is next, and forgets a key that nobody uses.
@@ -141,7 +191,7 @@ impl<K, D: Details> Room<K, D> {
         hash: u64,
         same: impl Fn(&K) -> bool,
         claim: Claim,
-        numbers: &Numbers<'_, Held<K, D>>,
+        front: &Front<'_, Held<K, D>>,
         wakers: &mut Wakers,
     ) -> Left<K, D> {
         let mut left = Left {
@@ -160,27 +210,30 @@ impl<K, D: Details> Room<K, D> {
         let Some(claimed) = place.get().state.claimed(claim) else {
             return left;
         };
+        let kept_crowded = place.get().state.keeps_crowded();
         if let (State::Queue(queue), Claimed::Party(attempt)) =
             (&mut place.get_mut().state, &claimed)
         {
             left._party = queue.withdraw(*attempt);
             left.was_there = left._party.is_some();
             if left.was_there {
-                seat::admit(queue, None, || numbers.draw(), wakers);
+                seat::admit(queue, None, || front.draw(), wakers);
             }
             if !queue.is_idle() {
+                front.note(kept_crowded, place.get().state.keeps_crowded());
                 return left;
             }
         }
         left.was_there |= matches!(claimed, Claimed::Single);
         left._entry = Some(place.remove().0);
-        numbers.went();
+        front.note(kept_crowded, false);
         self.give_space_back();
         left
     }
 
-    /// Ends every wait, and forgets keys that nobody holds.
-    pub(super) fn drain_waiters(&mut self, went: &mut dyn FnMut(u64)) -> Vec<Drained<K, D>> {
+    /// Ends every wait, and forgets keys that nobody holds. Of a table that closes, for the slots
+    /// in front are not told.
+    pub(super) fn drain_waiters(&mut self) -> Vec<Drained<K, D>> {
         let mut drained = Vec::new();
         let mut idle = Vec::new();
         for entry in self.entries.iter_mut() {
@@ -208,7 +261,6 @@ impl<K, D: Details> Room<K, D> {
                     _parties: Vec::new(),
                     _entry: Some(place.remove().0),
                 });
-                went(hash);
             }
         }
         drained

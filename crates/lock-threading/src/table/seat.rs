@@ -77,6 +77,16 @@ impl<D: Details> Seat<D> {
     }
 }
 
+/// An exclusive holder that had no queue so far.
+pub(super) fn alone<D: Details>(number: u64, details: D) -> Party<Seat<D>> {
+    Party {
+        attempt: details.attempt().unwrap_or_else(OwnerToken::mint),
+        mode: Mode::Exclusive,
+        priority: 0,
+        data: Seat::holding(number, details),
+    }
+}
+
 pub(super) fn party<D: Details>(
     ask: &Ask<'_>,
     details: D,

@@ -34,6 +34,9 @@ pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 ///
 /// So each access is exclusive, and the acquiring swap or lock that begins it comes after the
 /// releasing store or unlock that ended the one before.
+///
+/// Every swap acquires. So whoever raises a flag elsewhere and then looks at a slot under the mutex
+/// either sees a holder, or is seen: whoever takes or leaves the slot later finds the flag raised.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot<T> {
@@ -42,7 +45,8 @@ pub(super) struct Slot<T> {
     last: AtomicU64,
     /// The attempt that holds, to be compared before the swap that leaves.
     attempt: AtomicU64,
-    /// How many entries of the room belong to this slot. Under the mutex only.
+    /// How many keys of this slot are held in the room: as long as there is one, the slot stays
+    /// crowded. Under the mutex only.
     behind: AtomicU64,
     content: UnsafeCell<MaybeUninit<T>>,
 }
@@ -107,9 +111,15 @@ impl<T> Slot<T> {
     }
 
     /// Takes the slot if it is free, and answers with the number of the hold. `make` runs while
-    /// others wait for the slot, and only if it is ours.
+    /// others wait for the slot, and only if it is ours. The attempt is noted only if somebody will
+    /// [leave by it](super::slots::Slots::try_leave_by_attempt).
     #[inline]
-    pub(super) fn try_hold(&self, tag: u64, attempt: u64, make: impl FnOnce() -> T) -> Option<u64> {
+    pub(super) fn try_hold(
+        &self,
+        tag: u64,
+        attempt: Option<u64>,
+        make: impl FnOnce() -> T,
+    ) -> Option<u64> {
         self.word
             .compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed)
             .ok()?;
@@ -132,7 +142,7 @@ impl<T> Slot<T> {
         if !needs_drop::<T>() {
             let swapped =
                 self.word
-                    .compare_exchange(word, FREE, Ordering::Release, Ordering::Relaxed);
+                    .compare_exchange(word, FREE, Ordering::AcqRel, Ordering::Relaxed);
             return swapped.is_ok().then_some(Left(None));
         }
         self.word
@@ -196,7 +206,8 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Sets the slot free of the mutex, unless the room has entries of it. Crowded, with the mutex.
+    /// Sets the slot free of the mutex, unless keys of it are held in the room. Crowded, with the
+    /// mutex.
     pub(super) fn leave_alone(&self) {
         if self.behind.load(Ordering::Relaxed) == 0 {
             let word = self.word.load(Ordering::Relaxed);
@@ -225,7 +236,7 @@ impl<T> Slot<T> {
     }
 
     /// Takes a free slot. Crowded, with the mutex.
-    pub(super) fn put(&self, tag: u64, number: u64, attempt: u64, content: T) {
+    pub(super) fn put(&self, tag: u64, number: u64, attempt: Option<u64>, content: T) {
         debug_assert!(self.number().is_none());
         self.fill(tag, number, attempt, content, CROWDED);
     }
@@ -250,8 +261,10 @@ impl<T> Slot<T> {
     }
 
     #[inline]
-    fn fill(&self, tag: u64, number: u64, attempt: u64, content: T, flags: u64) {
-        self.attempt.store(attempt, Ordering::Relaxed);
+    fn fill(&self, tag: u64, number: u64, attempt: Option<u64>, content: T, flags: u64) {
+        if let Some(attempt) = attempt {
+            self.attempt.store(attempt, Ordering::Relaxed);
+        }
         self.content.with_mut(|place| {
             #[expect(unsafe_code, reason = "the protocol above")]
             // SAFETY: the caller has exclusive access, and there was no holder.

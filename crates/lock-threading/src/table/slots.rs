@@ -4,13 +4,33 @@ pub(crate) use super::slot::{Glimpse, LAST_NUMBER, Left};
 use super::slot::{Look, Slot};
 use crate::sync::{Mutex, MutexGuard, lock};
 
-/// Rooms per table. Each slot belongs to one.
-const ROOMS: usize = 64;
+/// Each slot belongs to a room, by the remainder of its number.
+const REMAINDERS: usize = 256;
 
-/// Each hash has a slot; the slots of one residue share a room, with a mutex around it.
+/// Which room, by the remainder, and how many rooms there are. The first remainders have a room each.
+const ROOMS: ([u8; REMAINDERS], usize) = rooms();
+
+/// Rooms have from four to seven remainders each, so that their hash tables do not all double at the
+/// same number of keys, half empty then.
+const fn rooms() -> ([u8; REMAINDERS], usize) {
+    const COUNT: usize = 46;
+    let mut rooms = [0; REMAINDERS];
+    let (mut remainder, mut turn) = (0, 0);
+    while remainder < REMAINDERS {
+        let (round, room) = (turn / COUNT, turn % COUNT);
+        if round < 4 + room % 4 || round > 7 {
+            rooms[remainder] = room as u8;
+            remainder += 1;
+        }
+        turn += 1;
+    }
+    (rooms, COUNT)
+}
+
+/// Each hash has a slot; several slots share a room, with a mutex around it.
 ///
 /// The first holder that comes takes the slot. Whoever finds the slot taken [opens](Self::open) the
-/// room: the slot then changes only under the room's mutex until no entry of it is left there.
+/// room: the slot then changes only under the room's mutex, as long as a key of it is held there.
 #[derive(Debug)]
 pub(crate) struct Slots<T, R> {
     slots: Box<[Slot<T>]>,
@@ -35,7 +55,7 @@ impl<T: Send, R: Default> Slots<T, R> {
             .next_power_of_two();
         Self {
             slots: (0..slots).map(|_| Slot::new()).collect(),
-            rooms: (0..ROOMS.min(slots))
+            rooms: (0..ROOMS.1.min(slots))
                 .map(|_| Room(Mutex::new(R::default())))
                 .collect(),
         }
@@ -47,7 +67,7 @@ impl<T: Send, R: Default> Slots<T, R> {
     pub(crate) fn try_hold(
         &self,
         hash: u64,
-        attempt: u64,
+        attempt: Option<u64>,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
         self.slot(hash).try_hold(tag(hash), attempt, make)
@@ -105,15 +125,12 @@ impl<T: Send, R: Default> Slots<T, R> {
     }
 
     /// Visits every room, and before it every holder in a slot of it, with its number.
-    pub(crate) fn visit(
-        &self,
-        mut holder: impl FnMut(&mut T, u64),
-        mut room: impl FnMut(&mut R, &mut dyn FnMut(u64)),
-    ) {
+    pub(crate) fn visit(&self, mut holder: impl FnMut(&mut T, u64), mut room: impl FnMut(&mut R)) {
         for (at, each) in self.rooms.iter().enumerate() {
             let mut contents = lock(&each.0);
-            for index in (at..self.slots.len()).step_by(self.rooms.len()) {
-                let slot = &self.slots[index];
+            let own = (0..REMAINDERS).filter(|remainder| room_of(*remainder) == at);
+            let own = own.flat_map(|first| self.slots.iter().skip(first).step_by(REMAINDERS));
+            for slot in own {
                 if slot.look() == Look::Free {
                     continue;
                 }
@@ -122,17 +139,12 @@ impl<T: Send, R: Default> Slots<T, R> {
                 slot.with_content(|content| holder(content, number));
                 slot.leave_alone();
             }
-            room(&mut contents, &mut |hash| {
-                // The entry is gone; the slot was crowded because of it.
-                let slot = self.slot(hash);
-                slot.count_behind(-1);
-                slot.leave_alone();
-            });
+            room(&mut contents);
         }
     }
 
     fn open_slot<'a>(&'a self, slot: &'a Slot<T>, index: usize, tag: u64) -> Open<'a, T, R> {
-        let room = lock(&self.rooms[index & (self.rooms.len() - 1)].0);
+        let room = lock(&self.rooms[room_of(index)].0);
         slot.crowd();
         Open { tag, slot, room }
     }
@@ -146,6 +158,10 @@ impl<T: Send, R: Default> Slots<T, R> {
     fn index(&self, hash: u64) -> usize {
         (hash >> SLOT_SHIFT) as usize & (self.slots.len() - 1)
     }
+}
+
+fn room_of(slot: usize) -> usize {
+    ROOMS.0[slot % REMAINDERS].into()
 }
 
 /// The slot cannot be left alone: look in the room.
@@ -164,23 +180,19 @@ pub(crate) struct Open<'a, T, R> {
     room: MutexGuard<'a, R>,
 }
 
-/// Draws the numbers of new holds.
+/// The slot as the room behind it sees it.
 #[derive(Debug)]
-pub(crate) struct Numbers<'a, T>(&'a Slot<T>);
+pub(crate) struct Front<'a, T>(&'a Slot<T>);
 
-impl<T> Numbers<'_, T> {
+impl<T> Front<'_, T> {
+    /// The number of a new hold.
     pub(crate) fn draw(&self) -> u64 {
         self.0.draw()
     }
 
-    /// The room has one entry of this slot more.
-    pub(crate) fn came(&self) {
-        self.0.count_behind(1);
-    }
-
-    /// The room has one entry of this slot less.
-    pub(crate) fn went(&self) {
-        self.0.count_behind(-1);
+    /// Whether an entry of the room keeps the slot crowded may have changed.
+    pub(crate) fn note(&self, before: bool, now: bool) {
+        self.0.count_behind(i64::from(now) - i64::from(before));
     }
 }
 
@@ -196,7 +208,7 @@ impl<T, R> Open<'_, T, R> {
     }
 
     /// Takes the slot, which has no holder, unless the numbers are used up.
-    pub(crate) fn put(&self, attempt: u64, content: T) -> Option<u64> {
+    pub(crate) fn put(&self, attempt: Option<u64>, content: T) -> Option<u64> {
         let number = self.slot.draw();
         if number > LAST_NUMBER {
             return None;
@@ -210,9 +222,9 @@ impl<T, R> Open<'_, T, R> {
         self.slot.take()
     }
 
-    /// The room, and the numbers of new holds there.
-    pub(crate) fn room(&mut self) -> (&mut R, Numbers<'_, T>) {
-        (&mut self.room, Numbers(self.slot))
+    /// The room, and the slot as it sees it.
+    pub(crate) fn room(&mut self) -> (&mut R, Front<'_, T>) {
+        (&mut self.room, Front(self.slot))
     }
 }
 

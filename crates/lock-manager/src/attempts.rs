@@ -1,7 +1,7 @@
 //! Who holds a name and who waits for it, in this process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use lock_core::OwnerToken;
 
@@ -16,6 +16,9 @@ const FREE: u64 = 0;
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     places: [AtomicU64; PLACES],
+    /// How long the list is, so that nobody locks an empty one. Whoever ends an attempt comes after
+    /// whoever noted it, and so sees that it is not empty.
+    listed: AtomicUsize,
     list: Mutex<Vec<(OwnerToken, Stage)>>,
 }
 
@@ -53,24 +56,14 @@ impl Attempts {
 
     /// Notes a holder that may be noted already.
     pub(crate) fn attach(&self, attempt: OwnerToken) {
-        let mark = mark(attempt);
-        if self.has_place(mark) {
-            return;
-        }
-        let mut list = self.list();
-        match list.iter_mut().find(|(token, _)| *token == attempt) {
-            Some(entry) => entry.1 = Stage::Held,
-            None => list.push((attempt, Stage::Held)),
+        if !self.has_place(mark(attempt)) {
+            self.list(attempt, Stage::Held);
         }
     }
 
-    /// Notes that an attempt which was noted as a holder must wait.
+    /// Notes that an attempt must wait, which may have been noted as a holder.
     pub(crate) fn wait(&self, attempt: OwnerToken) {
-        let mut list = self.list();
-        match list.iter_mut().find(|(token, _)| *token == attempt) {
-            Some(entry) => entry.1 = Stage::Waiting,
-            None => list.push((attempt, Stage::Waiting)),
-        }
+        self.list(attempt, Stage::Waiting);
         // In the list before it leaves its place, so that it is seen throughout.
         self.leave_place(mark(attempt));
     }
@@ -78,36 +71,49 @@ impl Attempts {
     /// Ends an attempt; returns whether it was noted.
     #[inline]
     pub(crate) fn leave(&self, attempt: OwnerToken) -> bool {
-        self.leave_place(mark(attempt)) || self.leave_list(attempt)
+        self.leave_place(mark(attempt)) || self.forget(&[attempt]) > 0
     }
 
     /// Makes those of `waited` that still wait holders, and counts them.
     pub(crate) fn settle(&self, waited: &[OwnerToken]) -> usize {
-        let mut list = self.list();
-        let ours = list.iter_mut().filter(|(token, _)| waited.contains(token));
-        ours.map(|entry| entry.1 = Stage::Held).count()
+        self.with_list(|list| {
+            let ours = list.iter_mut().filter(|(token, _)| waited.contains(token));
+            ours.map(|entry| entry.1 = Stage::Held).count()
+        })
+    }
+
+    /// Takes attempts off the list, and counts those that were there.
+    #[inline]
+    pub(crate) fn forget(&self, attempts: &[OwnerToken]) -> usize {
+        if self.listed.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.with_list(|list| {
+            let before = list.len();
+            list.retain(|(token, _)| !attempts.contains(token));
+            before - list.len()
+        })
     }
 
     /// Ends every wait.
     pub(crate) fn refuse_waiters(&self) -> Vec<OwnerToken> {
-        let mut refused = Vec::new();
-        self.list().retain(|(attempt, stage)| {
-            if *stage == Stage::Waiting {
-                refused.push(*attempt);
-            }
-            *stage == Stage::Held
-        });
-        refused
+        let waits = |entry: &mut (OwnerToken, Stage)| entry.1 == Stage::Waiting;
+        self.with_list(|list| {
+            list.extract_if(.., waits)
+                .map(|(attempt, _)| attempt)
+                .collect()
+        })
     }
 
     /// How many hold, and how many wait.
     pub(crate) fn count(&self) -> (usize, usize) {
-        let list = self.list();
         let taken = |place: &&AtomicU64| place.load(Ordering::SeqCst) != FREE;
-        let alone = self.places.iter().filter(taken).count();
         let holds = |(_, stage): &&(OwnerToken, Stage)| *stage == Stage::Held;
-        let held = list.iter().filter(holds).count();
-        (alone + held, list.len() - held)
+        self.with_list(|list| {
+            let alone = self.places.iter().filter(taken).count();
+            let held = list.iter().filter(holds).count();
+            (alone + held, list.len() - held)
+        })
     }
 
     #[inline]
@@ -128,14 +134,20 @@ impl Attempts {
         })
     }
 
-    #[cold]
-    fn leave_list(&self, attempt: OwnerToken) -> bool {
-        let mut list = self.list();
-        let at = list.iter().position(|(token, _)| *token == attempt);
-        at.map(|at| list.swap_remove(at)).is_some()
+    fn list(&self, attempt: OwnerToken, stage: Stage) {
+        self.with_list(
+            |list| match list.iter_mut().find(|(token, _)| *token == attempt) {
+                Some(entry) => entry.1 = stage,
+                None => list.push((attempt, stage)),
+            },
+        );
     }
 
-    fn list(&self) -> MutexGuard<'_, Vec<(OwnerToken, Stage)>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cold]
+    fn with_list<T>(&self, change: impl FnOnce(&mut Vec<(OwnerToken, Stage)>) -> T) -> T {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut list);
+        self.listed.store(list.len(), Ordering::Relaxed);
+        result
     }
 }

@@ -40,6 +40,31 @@ pub(crate) struct Built {
     pub(crate) owned: bool,
     /// Around it, as far as the settings say.
     watch: Watch,
+    /// Makes what is for users of one key alone, where there is such a thing.
+    of_key: Option<fn(&LockKey) -> Arc<dyn CountsHolders>>,
+}
+
+/// A backend for users of one key alone, which knows who holds it through itself.
+pub(crate) trait CountsHolders: LockBackend {
+    /// How many hold the key.
+    ///
+    /// Whoever takes or gives back the key after this has looked at it sees what was written before.
+    fn holders(&self) -> usize;
+}
+
+#[cfg(feature = "threading")]
+impl CountsHolders for lock_threading::OneKey {
+    fn holders(&self) -> usize {
+        Self::holders(self)
+    }
+}
+
+/// What the users of one key get.
+#[derive(Clone, Debug)]
+pub(crate) struct OfKey {
+    pub(crate) backend: Arc<dyn LockBackend>,
+    /// The innermost, where it knows who holds.
+    pub(crate) counts: Option<Arc<dyn CountsHolders>>,
 }
 
 impl Built {
@@ -50,6 +75,7 @@ impl Built {
             capabilities,
             owned,
             watch: Watch::default(),
+            of_key: None,
         }
     }
 
@@ -61,8 +87,20 @@ impl Built {
     }
 
     /// The backend for the users of one key.
-    pub(crate) fn of_key(&self, key: &LockKey) -> Arc<dyn LockBackend> {
-        self.watch.of_key(&self.backend, key)
+    pub(crate) fn of_key(&self, key: &LockKey) -> OfKey {
+        match self.of_key {
+            Some(of_key) if !self.watch.shares_holds() => {
+                let counts = of_key(key);
+                OfKey {
+                    backend: self.watch.of_key_around(Arc::clone(&counts) as _, key),
+                    counts: Some(counts),
+                }
+            }
+            _ => OfKey {
+                backend: self.watch.of_key(&self.backend, key),
+                counts: None,
+            },
+        }
     }
 }
 
@@ -205,8 +243,14 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
         // One table for the process, whoever builds managers; so no manager may close it.
         #[cfg(feature = "threading")]
         BackendKind::Threading => {
-            let backend = lock_threading::ThreadingBackend::process_wide();
-            Ok(Built::new(Arc::new(backend), false))
+            use lock_threading::ThreadingBackend;
+            let backend = ThreadingBackend::process_wide();
+            let of_key =
+                |key: &LockKey| Arc::new(ThreadingBackend::process_wide().of_key(key)) as _;
+            Ok(Built {
+                of_key: Some(of_key),
+                ..Built::new(Arc::new(backend), false)
+            })
         }
         #[cfg(all(unix, feature = "file"))]
         BackendKind::File => {

@@ -346,8 +346,8 @@ impl LockManager {
     fn obtain(&self, key: &LockKey, backend: &Arc<str>, register: bool) -> Result<Arc<Tracked>> {
         let built = self.shared.backends.get(backend)?;
         let make = || {
-            let inner = built.of_key(key);
-            Tracked::new(key.clone(), inner, Arc::clone(backend), self.home())
+            let of_key = built.of_key(key);
+            Tracked::new(key.clone(), of_key, Arc::clone(backend), self.home())
         };
         self.registry()
             .obtain(key, backend, register, make)

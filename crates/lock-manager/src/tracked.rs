@@ -13,6 +13,7 @@ use lock_core::{
 };
 
 use crate::attempts::Attempts;
+use crate::backends::{CountsHolders, OfKey};
 use crate::gate::Gate;
 use crate::registry::Registry;
 
@@ -22,6 +23,8 @@ use crate::registry::Registry;
 pub(crate) struct Tracked {
     key: LockKey,
     backend: Arc<dyn LockBackend>,
+    /// Where the backend itself knows who holds through us; then only waiters are noted here.
+    counts: Option<Arc<dyn CountsHolders>>,
     backend_name: Arc<str>,
     gate: Arc<Gate>,
     registry: Weak<ForkLocal<Registry>>,
@@ -40,13 +43,14 @@ pub(crate) struct Home {
 impl Tracked {
     pub(crate) fn new(
         key: LockKey,
-        backend: Arc<dyn LockBackend>,
+        of_key: OfKey,
         backend_name: Arc<str>,
         home: &Home,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             key,
-            backend,
+            backend: of_key.backend,
+            counts: of_key.counts,
             backend_name,
             gate: Arc::clone(&home.gate),
             registry: Arc::downgrade(&home.registry),
@@ -66,7 +70,9 @@ impl Tracked {
 
     /// How many attempts of this process hold the lock and wait for it.
     pub(crate) fn count(&self) -> (usize, usize) {
-        self.attempts.get().map_or((0, 0), Attempts::count)
+        let (held, waiting) = self.attempts.get().map_or((0, 0), Attempts::count);
+        let counted = self.counts.as_ref().map(|counts| counts.holders());
+        (counted.unwrap_or(held), waiting)
     }
 
     /// The attempts, and this name in the registry of this process: a handle may come from before a
@@ -81,27 +87,53 @@ impl Tracked {
         })
     }
 
+    /// The attempt is over, at the backend too.
     #[inline]
     fn leave(&self, attempt: OwnerToken) {
-        if self.attempts().leave(attempt) {
+        let attempts = self.attempts();
+        let was_noted = match self.counts {
+            Some(_) => {
+                attempts.forget(&[attempt]);
+                true
+            }
+            None => attempts.leave(attempt),
+        };
+        if was_noted {
             self.gate.left();
         }
     }
 
-    /// Counts the attempt as held before the backend is asked; or refuses it.
+    /// Counts the attempt as held before the backend is asked, unless the backend counts; or refuses
+    /// it.
     ///
     /// Invariant: an attempt is noted before the gate is read, and a shutdown closes the gate before
     /// it reads the attempts. So either it is refused, or the shutdown waits for it.
+    #[inline]
     fn begin(&self, attempt: OwnerToken) -> Result<()> {
         if self.gate.is_closed() {
             return Err(self.closed());
         }
-        self.attempts().hold(attempt);
-        if self.gate.is_closed() {
-            self.leave(attempt);
-            return Err(self.closed());
+        let attempts = self.attempts();
+        if self.counts.is_none() {
+            attempts.hold(attempt);
+            if self.gate.is_closed() {
+                self.leave(attempt);
+                return Err(self.closed());
+            }
         }
         Ok(())
+    }
+
+    /// Refuses what the backend has granted at once, if a shutdown may not have seen that.
+    ///
+    /// Invariant: as in [`begin`](Self::begin), where the backend's count stands for the note.
+    #[inline]
+    fn slipped_through(&self, key: &LockKey, attempt: OwnerToken) -> Option<Error> {
+        if self.counts.is_none() || !self.gate.is_closed() {
+            return None;
+        }
+        self.abandon(key, attempt);
+        Some(self.closed())
     }
 
     /// The attempt must wait. Its step has not been polled, so nothing is queued yet.
@@ -117,7 +149,12 @@ impl Tracked {
             waited.iter().for_each(|attempt| self.leave(*attempt));
             return outcome;
         }
-        if self.attempts().settle(waited) < waited.len() {
+        let attempts = self.attempts();
+        let settled = match self.counts {
+            Some(_) => attempts.forget(waited),
+            None => attempts.settle(waited),
+        };
+        if settled < waited.len() {
             return Err(self.closed());
         }
         outcome
@@ -170,7 +207,10 @@ impl LockBackend for Tracked {
         let step = self.backend.acquire(key, request);
         match step {
             // Untouched: to move an answer costs as much as to note it.
-            Step::Ready(Ok(Some(_))) => step,
+            Step::Ready(Ok(Some(_))) => match self.slipped_through(key, attempt) {
+                Some(closed) => Step::Ready(Err(closed)),
+                None => step,
+            },
             Step::Ready(Ok(None) | Err(_)) => {
                 self.leave(attempt);
                 step
@@ -219,7 +259,9 @@ impl LockBackend for Tracked {
         let (attempt, tracked) = (grant.attempt, self.shared());
         let note = move |outcome: Result<Grant>| {
             match (&outcome, change) {
-                (Ok(_), Change::Attach { .. }) => tracked.attempts().attach(attempt),
+                (Ok(_), Change::Attach { .. }) if tracked.counts.is_none() => {
+                    tracked.attempts().attach(attempt);
+                }
                 (Ok(_), Change::Detach) => tracked.leave(attempt),
                 _ => {}
             }

@@ -69,6 +69,23 @@ impl Watch {
         }
     }
 
+    /// The same around a backend that is for users of this key alone.
+    pub(crate) fn of_key_around(
+        &self,
+        backend: Arc<dyn LockBackend>,
+        key: &LockKey,
+    ) -> Arc<dyn LockBackend> {
+        match &self.detection {
+            Some(detection) => self.outside(detection.of_key_around(key, backend)),
+            None => self.outside(backend),
+        }
+    }
+
+    /// Whether several guards may share what the backend knows as one hold.
+    pub(crate) fn shares_holds(&self) -> bool {
+        self.reentrant.is_some()
+    }
+
     fn outside(&self, mut backend: Arc<dyn LockBackend>) -> Arc<dyn LockBackend> {
         if let Some(book) = &self.book {
             backend = Arc::new(LockOrder::new(backend, book.clone()));

@@ -117,7 +117,17 @@ impl Deadlock {
     /// The same wrapper for users of this key alone: its record need not be looked up each time.
     #[must_use]
     pub fn of_key(&self, key: &LockKey) -> Arc<dyn LockBackend> {
-        Arc::new(OneKey::new(self.watch.clone(), key.clone()))
+        self.of_key_around(key, Arc::clone(&self.watch.inner))
+    }
+
+    /// The same around what the backend has for users of this key alone.
+    #[must_use]
+    pub fn of_key_around(
+        &self,
+        key: &LockKey,
+        inner: Arc<dyn LockBackend>,
+    ) -> Arc<dyn LockBackend> {
+        Arc::new(OneKey::new(self.watch.around(inner), key.clone()))
     }
 }
 

@@ -29,6 +29,14 @@ impl Watch {
         }
     }
 
+    /// The same around another view of the same backend.
+    pub(super) fn around(&self, inner: Arc<dyn LockBackend>) -> Self {
+        Self {
+            inner,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn place(&self, key: &LockKey) -> Arc<Place> {
         self.graph.place(self.backend, key)
     }

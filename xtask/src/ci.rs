@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::command::Program;
 use crate::metadata::Metadata;
-use crate::{test_all_backends, tidy};
+use crate::{models, test_all_backends, tidy};
 
 pub(crate) fn main() -> Result<ExitCode> {
     let metadata = Metadata::load()?;
@@ -27,6 +27,8 @@ pub(crate) fn main() -> Result<ExitCode> {
     steps.run("tidy", "cargo xtask tidy", || {
         tidy::check(&metadata.workspace_root)
     });
+
+    steps.run("models", "cargo xtask models", models::check_all);
 
     let mut outcome = None;
     steps.run("test-all-backends", "cargo xtask test-all-backends", || {

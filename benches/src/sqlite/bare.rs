@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rusqlite::{Connection, TransactionBehavior};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS locks (
@@ -33,18 +33,23 @@ impl Bare {
 
     /// Takes a free lock, and gives it back.
     pub(crate) fn cycle(&self, name: &str, owner: i64) -> Result<()> {
-        self.take(name, owner)?;
-        let given = self.0.prepare_cached(GIVE)?.execute((name, owner))?;
-        anyhow::ensure!(given == 1, "a bare lock was not ours");
-        Ok(())
+        anyhow::ensure!(self.try_take(name, owner)?, "a free bare lock is taken");
+        self.give(name, owner)
     }
 
-    fn take(&self, name: &str, owner: i64) -> Result<()> {
+    /// Takes a lock, unless it is taken.
+    pub(crate) fn try_take(&self, name: &str, owner: i64) -> Result<bool> {
         let mut take = self.0.prepare_cached(TAKE)?;
         let mut rows = take.query((name, owner))?;
-        rows.next()?.context("a bare lock that is free is taken")?;
+        let taken = rows.next()?.is_some();
         // Stepped to its end, or SQLite never copies its log back.
-        anyhow::ensure!(rows.next()?.is_none(), "two rows");
+        anyhow::ensure!(!taken || rows.next()?.is_none(), "two rows");
+        Ok(taken)
+    }
+
+    pub(crate) fn give(&self, name: &str, owner: i64) -> Result<()> {
+        let given = self.0.prepare_cached(GIVE)?.execute((name, owner))?;
+        anyhow::ensure!(given == 1, "a bare lock was not ours");
         Ok(())
     }
 

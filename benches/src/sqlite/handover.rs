@@ -1,5 +1,6 @@
 //! From one process to the next: by a release, and by the death of the holder.
 
+use std::ops::Range;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
             transactions.measure(|| bare.transaction("x", 1))?;
         }
         round.record("transaction p50, us", transactions.percentile(50.0));
-        let samples = passes(directory.path())?;
+        let samples = passes(|| Party::start(directory.path(), "passed"), PASSES, 2..5)?;
         round.record("ours p50, us", samples.percentile(50.0));
         round.record("ours p99, us", samples.percentile(99.0));
         Ok(())
@@ -79,17 +80,22 @@ fn pings(directory: &Path) -> Result<Samples> {
 
 /// Two processes pass the lock to and fro. The time runs from before the release in the one to the
 /// return of the acquire in the other, which has waited for some milliseconds by then.
-fn passes(directory: &Path) -> Result<Samples> {
-    let start = || Party::start(directory, "passed");
+/// Every hold lasts some milliseconds of `rest`.
+pub(crate) fn passes(
+    start: impl Fn() -> Result<Party>,
+    count: u64,
+    rest: Range<u64>,
+) -> Result<Samples> {
     let mut parties = [start()?, start()?];
     parties[0].tell("take")?;
     parties[0].hear()?;
     let mut samples = Samples::default();
-    for pass in 0..PASSES {
+    for pass in 0..count {
         let [holder, waiter] = &mut parties;
         waiter.tell("take")?;
         // sleep: the lock is held meanwhile, and the other party comes to rest
-        std::thread::sleep(Duration::from_micros(2_000 + pass * 7_919 % 3_000));
+        let spread = pass * 7_919 % ((rest.end - rest.start) * 1_000);
+        std::thread::sleep(Duration::from_micros(rest.start * 1_000 + spread));
         holder.tell("give")?;
         let (given, taken) = (holder.hear_number()?, waiter.hear_number()?);
         samples.push(Duration::from_nanos(taken.saturating_sub(given)));

@@ -8,6 +8,7 @@ mod bare;
 mod growth;
 mod handover;
 mod party;
+mod peers;
 mod processes;
 mod tasks;
 mod uncontended;
@@ -27,6 +28,10 @@ fn main() -> Result<ExitCode> {
             party::echo(&arguments)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some((name, arguments)) if name == peers::ROLE => {
+            peers::play(&arguments)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some((name, _)) => bail!("no role `{name}`"),
         None => {}
     }
@@ -36,5 +41,6 @@ fn main() -> Result<ExitCode> {
     processes::measure(&mut session)?;
     handover::measure(&mut session)?;
     growth::measure(&mut session)?;
+    peers::measure(&mut session)?;
     Ok(session.finish())
 }

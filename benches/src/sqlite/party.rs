@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -82,7 +82,7 @@ fn count(until: &str, mut call: impl FnMut() -> Result<()>) -> Result<u64> {
     }
 }
 
-fn answer(what: impl std::fmt::Display) -> Result<()> {
+pub(crate) fn answer(what: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{what}")?;
     Ok(out.flush()?)
@@ -104,7 +104,11 @@ pub(crate) struct Party {
 impl Party {
     pub(crate) fn start(directory: &Path, name: &str) -> Result<Self> {
         let directory = directory.to_str().context("a directory in UTF-8")?;
-        let mut command = Role::new(ROLE).command(&[directory, name])?;
+        Self::spawn(Role::new(ROLE).command(&[directory, name])?)
+    }
+
+    /// Starts a command that plays a party.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use lock_core::clock::Instant;
 use lock_core::{
-    Error, Grant, LeaseTerms, LockKey, LossReason, Mode, OwnerToken, Request, Result, Validity,
-    runtime,
+    Error, Grant, LeaseTerms, LockKey, LossReason, Mode, OwnerToken, Result, Validity, runtime,
 };
 
-use crate::enter::Place;
+use crate::enter::{Enter, Place};
+use crate::leave::Leave;
 use crate::news::Claim;
 
 /// All attempts of this process that are not over.
@@ -25,6 +25,8 @@ struct Entry {
     key: LockKey,
     mode: Mode,
     ttl: Option<Duration>,
+    /// It was granted after others.
+    has_waited: bool,
     stage: Stage,
 }
 
@@ -52,18 +54,10 @@ pub(crate) struct Count {
 
 impl Attempts {
     /// An attempt that is about to ask. The place is the earlier one if it has asked before.
-    pub(crate) fn ask(
-        &self,
-        key: &LockKey,
-        request: &Request,
-        ttl: Option<Duration>,
-        place: Place,
-    ) -> Asked {
+    pub(crate) fn ask(&self, enter: &Enter, place: Place) -> Asked {
+        let counter = enter.request().attempt.counter();
         let mut table = self.table();
-        let asked = match table
-            .get(&request.attempt.counter())
-            .map(|entry| &entry.stage)
-        {
+        let asked = match table.get(&counter).map(|entry| &entry.stage) {
             Some(Stage::Waits { place, .. }) => return Asked::Before(Place::clone(place)),
             Some(Stage::Holds(grant)) => return Asked::Holds(grant.clone()),
             Some(Stage::Leaves | Stage::Owed) => return Asked::Over,
@@ -71,25 +65,16 @@ impl Attempts {
         };
         let is_queued = false;
         let waits = Stage::Waits { place, is_queued };
-        table.insert(
-            request.attempt.counter(),
-            Entry::new(key, request, ttl, waits),
-        );
+        table.insert(counter, Entry::new(enter, waits));
         Asked::New(asked)
     }
 
     /// An attempt that was granted without waiting.
-    pub(crate) fn hold(
-        &self,
-        key: &LockKey,
-        request: &Request,
-        ttl: Option<Duration>,
-        claim: Claim,
-    ) -> Grant {
-        let mut entry = Entry::new(key, request, ttl, Stage::Leaves);
+    pub(crate) fn hold(&self, enter: &Enter, claim: Claim) -> Grant {
+        let mut entry = Entry::new(enter, Stage::Leaves);
         let grant = entry.grant(claim);
         entry.stage = Stage::Holds(grant.clone());
-        self.table().insert(request.attempt.counter(), entry);
+        self.table().insert(entry.attempt.counter(), entry);
         grant
     }
 
@@ -99,12 +84,13 @@ impl Attempts {
         let Some(entry) = table.get_mut(&attempt.counter()) else {
             return;
         };
-        let Stage::Waits { place, .. } = &entry.stage else {
+        let Stage::Waits { place, is_queued } = &entry.stage else {
             return;
         };
-        let place = Place::clone(place);
+        let (place, is_queued) = (Place::clone(place), *is_queued);
         let grant = entry.grant(claim);
         entry.stage = Stage::Holds(grant.clone());
+        entry.has_waited = is_queued;
         drop(table);
         if let Some(waker) = place.give(Ok(Some(grant))) {
             runtime::wake(waker);
@@ -145,16 +131,16 @@ impl Attempts {
         }
     }
 
-    /// An attempt is about to end. `None`: it is over, or was never known. Else its mode.
-    pub(crate) fn leave(&self, attempt: OwnerToken) -> Option<Mode> {
+    /// An attempt is about to end. `None`: it is over, or was never known.
+    pub(crate) fn leave(&self, attempt: OwnerToken) -> Option<Leave> {
         let mut table = self.table();
         let entry = table.get_mut(&attempt.counter())?;
         // Dropped with the table left: it may hold wakers of the user's.
         let earlier = std::mem::replace(&mut entry.stage, Stage::Leaves);
-        let mode = entry.mode;
+        let leave = entry.leave();
         drop(table);
         drop(earlier);
-        Some(mode)
+        Some(leave)
     }
 
     /// The end of an attempt is confirmed.
@@ -220,16 +206,13 @@ impl Attempts {
     }
 
     /// Tells everyone who waits, and hands them over to be ended.
-    pub(crate) fn drain_waiters(
-        &self,
-        why: impl Fn() -> Error,
-    ) -> Vec<(OwnerToken, LockKey, Mode)> {
+    pub(crate) fn drain_waiters(&self, why: impl Fn() -> Error) -> Vec<Leave> {
         let mut places = Vec::new();
         let mut drained = Vec::new();
         for entry in self.table().values_mut() {
             if let Stage::Waits { place, .. } = &entry.stage {
                 places.push((Place::clone(place), entry.key.clone()));
-                drained.push((entry.attempt, entry.key.clone(), entry.mode));
+                drained.push(entry.leave());
                 entry.stage = Stage::Leaves;
             }
         }
@@ -305,14 +288,19 @@ pub(crate) enum Asked {
 }
 
 impl Entry {
-    fn new(key: &LockKey, request: &Request, ttl: Option<Duration>, stage: Stage) -> Self {
+    fn new(enter: &Enter, stage: Stage) -> Self {
         Self {
-            attempt: request.attempt,
-            key: key.clone(),
-            mode: request.mode,
-            ttl,
+            attempt: enter.request().attempt,
+            key: enter.key().clone(),
+            mode: enter.request().mode,
+            ttl: enter.ttl(),
+            has_waited: false,
             stage,
         }
+    }
+
+    fn leave(&self) -> Leave {
+        Leave::new(&self.key, self.attempt, self.mode, self.has_waited)
     }
 
     fn grant(&self, claim: Claim) -> Grant {

@@ -1,6 +1,5 @@
 //! The backend: requests in, steps out.
 
-use std::future::poll_fn;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +10,20 @@ use lock_core::fork::{ForkLocal, undisturbed};
 use lock_core::{
     Capabilities, Change, DetachReach, Error, ErrorKind, FencingLife, Grant, Handoff, InspectPage,
     InspectQuery, LeaseKind, LockBackend, LockKey, Mode, Ordering as Order, OwnerId, OwnerToken,
-    Released, Renewal, Renewed, Request, Result, Scope, Step, Wait,
+    Released, Renewal, Renewed, Request, Result, Scope, Step,
 };
 
 use crate::alter::{Downgrade, Renew, Transfer};
-use crate::attempts::Asked;
 use crate::batch::Command;
 use crate::breaking::Break;
 use crate::config::SqliteConfig;
 use crate::enter::Enter;
 use crate::error::{NAME, mode_conflict, not_held};
-use crate::leave::Leave;
 use crate::location::Location;
 use crate::many::Many;
 use crate::office::{Office, open_database};
 use crate::sweep::Sweep;
+use crate::turn::{self, Tried};
 use crate::writer;
 use crate::{inspect, patrol, sweep};
 
@@ -115,43 +113,16 @@ impl SqliteBackend {
         }
         Ok(())
     }
-
-    fn try_enter(&self, key: &LockKey, request: &Request) -> Tried {
-        let office = match self.shared.office() {
-            Ok(office) => office,
-            Err(error) => return Tried::Answer(Err(error)),
-        };
-        if let Some(grant) = office.attempts().held(request.attempt) {
-            return Tried::Answer(Ok(Some(grant)));
-        }
-        let ttl = self.ttl(request);
-        let mut enter = Enter::new(key, request, ttl, false);
-        match office.try_soon(&mut enter) {
-            None => Tried::AtWork(office),
-            Some(outcome) => match outcome.and_then(|()| enter.claimed()) {
-                Ok(Some(claim)) => {
-                    let grant = office.attempts().hold(key, request, ttl, claim);
-                    patrol::look_after_holders(&office);
-                    Tried::Answer(Ok(Some(grant)))
-                }
-                Ok(None) if request.wait != Wait::Now => Tried::AtWork(office),
-                answer => Tried::Answer(answer.map(|_| None)),
-            },
-        }
-    }
-}
-
-/// What the first contact of an attempt came to.
-enum Tried {
-    Answer(Result<Option<Grant>>),
-    /// It has to wait, for the lock or for the connection.
-    AtWork(Arc<Office>),
 }
 
 impl Shared {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// What belongs to this process, begun on first use.
     fn office(&self) -> Result<Arc<Office>> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Error::closed(NAME));
         }
         let mut place = self.place();
@@ -185,53 +156,6 @@ impl Shared {
     }
 }
 
-/// Asks, and waits. Dropping this changes nothing: the attempt is ended by `abandon`.
-async fn wait_turn(
-    shared: Arc<Shared>,
-    office: Arc<Office>,
-    key: LockKey,
-    request: Request,
-    ttl: Option<Duration>,
-) -> Result<Option<Grant>> {
-    if shared.closed.load(Ordering::Acquire) {
-        return Err(Error::closed(NAME));
-    }
-    patrol::watch_sessions(&office);
-    let asked = office
-        .attempts()
-        .ask(&key, &request, ttl, Arc::new(Handoff::new()));
-    let place = match asked {
-        Asked::Holds(grant) => return Ok(Some(grant)),
-        Asked::Over => return Err(not_held(&key)),
-        Asked::Before(place) => place,
-        Asked::New(place) => {
-            patrol::look_after_waiters(&office);
-            let waits = request.wait != Wait::Now;
-            let mut enter = Enter::new(&key, &request, ttl, waits);
-            match office.try_soon(&mut enter) {
-                Some(outcome) => enter.settle(&office, &outcome),
-                None => writer::submit(&office, Box::new(enter)),
-            }
-            place
-        }
-    };
-    if shared.closed.load(Ordering::Acquire) {
-        // Closed between the check and the queue: nobody else would end this wait.
-        turn_waiters_away(&office);
-    }
-    let granted = poll_fn(|context| place.poll_take(context)).await;
-    if matches!(granted, Ok(Some(_))) {
-        patrol::look_after_holders(&office);
-    }
-    granted
-}
-
-fn turn_waiters_away(office: &Arc<Office>) {
-    for (attempt, key, mode) in office.attempts().drain_waiters(|| Error::closed(NAME)) {
-        writer::submit(office, Box::new(Leave::new(&key, attempt, mode)));
-    }
-}
-
 #[async_trait]
 impl LockBackend for SqliteBackend {
     fn capabilities(&self) -> Capabilities {
@@ -255,31 +179,31 @@ impl LockBackend for SqliteBackend {
         if let Err(error) = self.check(request) {
             return Step::Ready(Err(error));
         }
-        match self.try_enter(key, request) {
+        let office = match self.shared.office() {
+            Ok(office) => office,
+            Err(error) => return Step::Ready(Err(error)),
+        };
+        match turn::try_now(&office, Enter::new(key, request, self.ttl(request))) {
             Tried::Answer(answer) => Step::Ready(answer),
-            Tried::AtWork(office) => Step::wait(wait_turn(
-                Arc::clone(&self.shared),
-                office,
-                key.clone(),
-                request.clone(),
-                self.ttl(request),
-            )),
+            Tried::Waits(enter) => {
+                let shared = Arc::clone(&self.shared);
+                Step::wait(turn::wait(office, enter, move || shared.is_closed()))
+            }
         }
     }
 
-    fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
+    fn release(&self, _key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
         let attempt = grant.attempt;
         let known = self.shared.begun().and_then(|office| {
             if !office.is_current() {
                 office.lose();
             }
-            let mode = office.attempts().leave(attempt)?;
-            Some((office, mode))
+            let leave = office.attempts().leave(attempt)?;
+            Some((office, leave))
         });
-        let Some((office, mode)) = known else {
+        let Some((office, mut leave)) = known else {
             return Step::Ready(Ok(Released::AlreadyLost));
         };
-        let mut leave = Leave::new(key, attempt, mode);
         if let Some(outcome) = office.try_soon(&mut leave) {
             leave.settle(&office, &outcome);
             return Step::Ready(outcome.map(|()| leave.released()));
@@ -290,15 +214,14 @@ impl LockBackend for SqliteBackend {
         })
     }
 
-    fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
+    fn abandon(&self, _key: &LockKey, attempt: OwnerToken) {
         let known = self.shared.begun().and_then(|office| {
-            let mode = office.attempts().leave(attempt)?;
-            Some((office, mode))
+            let leave = office.attempts().leave(attempt)?;
+            Some((office, leave))
         });
-        let Some((office, mode)) = known else {
+        let Some((office, mut leave)) = known else {
             return;
         };
-        let mut leave = Leave::new(key, attempt, mode);
         match office.try_now(&mut leave, Duration::ZERO) {
             Some(outcome) => {
                 leave.settle(&office, &outcome);
@@ -383,7 +306,7 @@ impl LockBackend for SqliteBackend {
         let Some(office) = self.shared.begun() else {
             return Ok(());
         };
-        turn_waiters_away(&office);
+        turn::turn_waiters_away(&office);
         if office.attempts().count().holding == 0 {
             // What still leaves keeps the office until it is done.
             let ours = self.shared.place().take();
@@ -403,10 +326,9 @@ impl SqliteBackend {
         let mut enters = Vec::with_capacity(wanted.len());
         for (key, request) in &wanted {
             // Known before it is asked for, so that whoever abandons it is heard.
-            let ttl = self.ttl(request);
-            let place = Arc::new(Handoff::new());
-            office.attempts().ask(key, request, ttl, place);
-            enters.push(Enter::new(key, request, ttl, false));
+            let enter = Enter::new(key, request, self.ttl(request));
+            office.attempts().ask(&enter, Arc::new(Handoff::new()));
+            enters.push(enter);
         }
         let (many, outcome) = office.perform(Many::new(enters)).await;
         outcome?;

@@ -2,26 +2,36 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lock_core::clock::Instant;
+use rusqlite::config::DbConfig::{SQLITE_DBCONFIG_ENABLE_QPSG, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, Params, Row};
 
-/// The log is copied back from this many pages (4 MiB) on …
-const CHECKPOINT_AT: i32 = 1000;
+/// Bytes of a page in a new database. A commit writes whole pages, and one row of a lock's size.
+pub(crate) const PAGE: i32 = 1024;
+/// The log is copied back from this many bytes on …
+const CHECKPOINT_AT: i32 = 4 << 20;
 /// … and from this many on nobody writes meanwhile, so that it is copied completely and starts anew.
-const RESTART_AT: i32 = 1400;
+const RESTART_AT: i32 = 5_600 << 10;
 /// Looked at again when it has grown by this much, for a reader can keep a checkpoint from its end.
-const CHECKPOINT_STEP: i32 = 100;
+const CHECKPOINT_STEP: i32 = 400 << 10;
 
 /// The connection of one process. Used by one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Database {
     connection: Connection,
     patience: Arc<AtomicU64>,
-    frames: Arc<AtomicI32>,
+    /// No key is granted with a fencing base of this or less.
+    floor: AtomicI64,
+    /// What a statement noted last.
+    noted: Arc<AtomicI64>,
+    /// Of the log, as all that follows.
+    pages: Arc<AtomicI32>,
+    page_size: i32,
     checkpoint_at: i32,
 }
 
@@ -34,14 +44,27 @@ impl Database {
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.set_prepared_statement_cache_capacity(48);
+        // Or some statements would be planned anew for each key.
+        connection.set_db_config(SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let patience = Arc::new(AtomicU64::new(0));
         let until = Arc::clone(&patience);
         connection.busy_handler(Some(move |_| wait_a_little(&until)))?;
+        let noted = Arc::new(AtomicI64::new(0));
+        let note = Arc::clone(&noted);
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
+        connection.create_scalar_function("lock_note", 1, flags, move |call| {
+            let number: i64 = call.get(0)?;
+            note.store(number, Ordering::Relaxed);
+            Ok(number)
+        })?;
         Ok(Self {
             connection,
             patience,
-            frames: Arc::default(),
-            checkpoint_at: CHECKPOINT_AT,
+            floor: AtomicI64::new(0),
+            noted,
+            pages: Arc::default(),
+            page_size: PAGE,
+            checkpoint_at: CHECKPOINT_AT / PAGE,
         })
     }
 
@@ -49,12 +72,29 @@ impl Database {
     pub(crate) fn set_up(&mut self) -> rusqlite::Result<()> {
         self.connection
             .pragma_update(None, "synchronous", "normal")?;
-        let frames = Arc::clone(&self.frames);
+        self.page_size = self
+            .connection
+            .pragma_query_value(None, "page_size", |row| row.get(0))?;
+        self.checkpoint_at = CHECKPOINT_AT / self.page_size;
+        let known = Arc::clone(&self.pages);
         // Takes the place of SQLite's own checkpoints, which would stall the caller's thread.
         self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
-            frames.store(pages, Ordering::Relaxed);
+            known.store(pages, Ordering::Relaxed);
             Ok(())
         }))
+    }
+
+    /// Learns the floor, once for a session: it is raised after a boot, when no session lives, and
+    /// for keys that are forgotten, which begin with the floor of that time.
+    pub(crate) fn read_floor(&self) -> rusqlite::Result<()> {
+        let floor = self.first("SELECT floor FROM lock_store", (), |row| row.get(0))?;
+        self.floor
+            .store(floor.unwrap_or_default(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn floor(&self) -> i64 {
+        self.floor.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -97,6 +137,13 @@ impl Database {
         self.connection.prepare_cached(sql)?.execute(params)
     }
 
+    /// Runs a statement that changes a row or none, and gives out what it passed to `lock_note`: a
+    /// fraction of the price of `RETURNING`, which makes a table of what it returns.
+    pub(crate) fn noted(&self, sql: &str, params: impl Params) -> rusqlite::Result<Option<i64>> {
+        let changed = self.execute(sql, params)?;
+        Ok((changed > 0).then(|| self.noted.load(Ordering::Relaxed)))
+    }
+
     /// The first row, if there is one.
     ///
     /// Steps to the end: SQLite ends a statement, and tells the length of the log, only there.
@@ -135,13 +182,13 @@ impl Database {
     }
 
     pub(crate) fn needs_checkpoint(&self) -> bool {
-        self.frames.load(Ordering::Relaxed) >= self.checkpoint_at
+        self.pages.load(Ordering::Relaxed) >= self.checkpoint_at
     }
 
     /// Copies the log back into the file. May write to the disk for milliseconds.
     pub(crate) fn checkpoint(&mut self) {
-        let frames = self.frames.load(Ordering::Relaxed);
-        let pragma = if frames >= RESTART_AT {
+        let pages = self.pages.load(Ordering::Relaxed);
+        let pragma = if pages >= RESTART_AT / self.page_size {
             "PRAGMA wal_checkpoint(RESTART)"
         } else {
             "PRAGMA wal_checkpoint(PASSIVE)"
@@ -157,16 +204,15 @@ impl Database {
         // Another process may be at it, or a reader in the way: then later.
         self.checkpoint_at = match outcome {
             Ok((0, log, copied)) if log == copied => {
-                self.frames.store(0, Ordering::Relaxed);
-                CHECKPOINT_AT
+                self.pages.store(0, Ordering::Relaxed);
+                CHECKPOINT_AT / self.page_size
             }
-            _ => frames + CHECKPOINT_STEP,
+            _ => pages + CHECKPOINT_STEP / self.page_size,
         };
     }
 
     /// Closes in a forked child what was opened in its parent, without touching the file.
     pub(crate) fn close_inherited(self) {
-        use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         if let Err(error) = self
             .connection
             .set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)

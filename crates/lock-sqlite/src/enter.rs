@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use lock_core::{ErrorKind, Grant, Handoff, LockKey, Mode, Request, Result};
+use lock_core::{ErrorKind, Grant, Handoff, LockKey, Mode, Request, Result, Wait};
 use rusqlite::params;
 
 use crate::batch::{Command, Work};
@@ -23,28 +23,30 @@ pub(crate) type Place = Arc<Handoff<Result<Option<Grant>>>>;
 pub(crate) struct Enter {
     key: LockKey,
     request: Request,
-    ttl: Option<i64>,
+    ttl: Option<Duration>,
     since: i64,
-    waits: bool,
+    queues: bool,
+    /// The claim of a free key failed a moment ago.
+    tried: bool,
     entered: Option<Entered>,
 }
 
 impl Enter {
-    /// `waits`: it is queued if the key is not free.
-    pub(crate) fn new(
-        key: &LockKey,
-        request: &Request,
-        ttl: Option<Duration>,
-        waits: bool,
-    ) -> Self {
+    pub(crate) fn new(key: &LockKey, request: &Request, ttl: Option<Duration>) -> Self {
         Self {
             key: key.clone(),
             request: request.clone(),
-            ttl: ttl.map(|ttl| i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX)),
+            ttl,
             since: wall_now(),
-            waits,
+            queues: false,
+            tried: false,
             entered: None,
         }
+    }
+
+    /// From now on it is queued when the key is not free.
+    pub(crate) fn queue_up(&mut self) {
+        self.queues = true;
     }
 
     /// What became of it: a claim, `None` for contended, or a refusal.
@@ -59,11 +61,25 @@ impl Enter {
         }
     }
 
+    pub(crate) fn key(&self) -> &LockKey {
+        &self.key
+    }
+
     pub(crate) fn request(&self) -> &Request {
         &self.request
     }
 
-    /// Takes a key that nobody uses: the whole of an uncontended acquire.
+    /// The life of the lease.
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    fn ttl_nanos(&self) -> Option<i64> {
+        let nanos = |ttl: Duration| i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX);
+        self.ttl.map(nanos)
+    }
+
+    /// Takes a key that was used before, and that nobody uses: the whole of an uncontended acquire.
     fn claim(
         &self,
         database: &Database,
@@ -73,17 +89,18 @@ impl Enter {
         let request = &self.request;
         let holder = params![
             self.key.qualified(),
+            database.floor(),
             session.id(),
             request.attempt.counter() as i64,
             request.priority,
             self.since,
-            self.ttl,
+            self.ttl_nanos(),
             expires,
             request.owner.map(|owner| owner.to_string()),
             request.label.as_deref(),
             request.record.as_deref(),
         ];
-        let base: Option<i64> = database.first(sql::CLAIM, holder, |row| row.get(0))?;
+        let base = database.noted(sql::CLAIM, holder)?;
         Ok(base.map(|base| Claim::exclusive(base, expires)))
     }
 
@@ -99,7 +116,7 @@ impl Enter {
             rank: request.priority.into(),
             arrival: 0,
             since: self.since,
-            ttl: self.ttl,
+            ttl: self.ttl_nanos(),
             owner: request.owner.map(|owner| owner.to_string()),
             label: request.label.as_deref().map(str::to_owned),
             record: request.record.as_deref().map(<[u8]>::to_vec),
@@ -110,17 +127,19 @@ impl Enter {
 impl Command for Enter {
     fn run_alone(&mut self, database: &Database, session: &Session) -> rusqlite::Result<bool> {
         // The end of a lease needs the time with the database locked. A queue needs more statements.
-        if self.request.mode != Mode::Exclusive || self.ttl.is_some() || self.waits {
+        if self.request.mode != Mode::Exclusive || self.ttl.is_some() || self.queues {
             return Ok(false);
         }
+        self.tried = true;
         let claim = self.claim(database, session, None)?;
-        self.entered = claim.map(Entered::Granted);
-        Ok(claim.is_some())
+        self.entered = Some(claim.map_or(Entered::Contended, Entered::Granted));
+        // What may wait is not asked twice: it goes to the queue next.
+        Ok(claim.is_some() || self.request.wait != Wait::Now)
     }
 
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
-        if self.request.mode == Mode::Exclusive {
-            let expires = work.expires(self.ttl);
+        if self.request.mode == Mode::Exclusive && !self.tried {
+            let expires = work.expires(self.ttl_nanos());
             if let Some(claim) = self.claim(work.database, work.session, expires)? {
                 self.entered = Some(Entered::Granted(claim));
                 return Ok(());
@@ -128,7 +147,7 @@ impl Command for Enter {
         }
         let party = self.party(work.session);
         let mut line = Line::open_or_new(work, self.key.qualified())?;
-        self.entered = Some(line.enter(&party, self.waits)?);
+        self.entered = Some(line.enter(&party, self.queues)?);
         line.save()
     }
 

@@ -19,16 +19,23 @@ pub(crate) struct Leave {
     attempt: OwnerToken,
     /// As far as it is known here.
     mode: Mode,
+    /// The short way, for a key that nobody waits for, failed or is not worth a try.
+    tried: bool,
     held: bool,
+    /// Others hold the key now.
+    is_handed_over: bool,
 }
 
 impl Leave {
-    pub(crate) fn new(key: &LockKey, attempt: OwnerToken, mode: Mode) -> Self {
+    /// `has_waited`: so did others then, and some probably still do.
+    pub(crate) fn new(key: &LockKey, attempt: OwnerToken, mode: Mode, has_waited: bool) -> Self {
         Self {
             key: key.clone(),
             attempt,
             mode,
+            tried: has_waited,
             held: false,
+            is_handed_over: false,
         }
     }
 
@@ -52,13 +59,16 @@ impl Leave {
 
 impl Command for Leave {
     fn run_alone(&mut self, database: &Database, session: &Session) -> rusqlite::Result<bool> {
+        if self.tried {
+            return Ok(false);
+        }
+        self.tried = true;
         self.held = self.mode == Mode::Exclusive && self.unclaim(database, session)?;
         Ok(self.held)
     }
 
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
-        self.held = self.mode == Mode::Exclusive && self.unclaim(work.database, work.session)?;
-        if self.held {
+        if self.run_alone(work.database, work.session)? {
             return Ok(());
         }
         let seat = Seat {
@@ -70,6 +80,7 @@ impl Command for Leave {
             self.held = removed == Some(Removed::Holder);
             if removed.is_some() {
                 line.admit()?;
+                self.is_handed_over = line.is_taken();
                 line.save()?;
             }
         }
@@ -78,7 +89,10 @@ impl Command for Leave {
 
     fn settle(&mut self, office: &Arc<Office>, outcome: &Result<()>) {
         match outcome {
-            Ok(()) => office.attempts().forget(self.attempt),
+            Ok(()) => {
+                office.attempts().forget(self.attempt);
+                office.note_release(&self.key, self.is_handed_over);
+            }
             Err(error) => {
                 tracing::debug!(key = %self.key, %error, "a release is still owed");
                 office.attempts().owe(self.attempt);

@@ -8,6 +8,7 @@ mod batch;
 mod breaking;
 mod config;
 mod database;
+mod ear;
 mod enter;
 mod error;
 mod inherited;
@@ -24,6 +25,7 @@ mod schema;
 mod session;
 mod sql;
 mod sweep;
+mod turn;
 mod writer;
 
 pub use backend::SqliteBackend;

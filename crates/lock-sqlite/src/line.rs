@@ -14,7 +14,7 @@ use crate::news::{Claim, Item, Seat};
 use crate::sql;
 pub(crate) use mode::{read_mode, write_mode};
 pub(crate) use row::Party;
-use row::{Exclusive, Row};
+use row::Row;
 
 /// Above every priority: where waiters go that were bypassed too often.
 const AGED: i64 = i8::MAX as i64 + 1;
@@ -66,7 +66,7 @@ impl<'l, 'w> Line<'l, 'w> {
         Ok(Self { work, key, row })
     }
 
-    /// Writes the key's row back.
+    /// Writes the key's row back, if it has changed.
     pub(crate) fn save(self) -> rusqlite::Result<()> {
         self.row.save(self.work.database, self.key)
     }
@@ -91,6 +91,11 @@ impl<'l, 'w> Line<'l, 'w> {
             Admission::Waits => Ok(Entered::Contended),
             Admission::Conflicts(other) => Ok(Entered::Conflict(other)),
         }
+    }
+
+    /// Whether it has an exclusive holder.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.row.exclusive_seat().is_some()
     }
 
     fn admits(&self, party: &Party) -> rusqlite::Result<Admission> {
@@ -119,7 +124,7 @@ impl<'l, 'w> Line<'l, 'w> {
 
     /// Lets in the waiters at the head that fit. Those that have died are removed.
     pub(crate) fn admit(&mut self) -> rusqlite::Result<()> {
-        while self.row.waiting > 0 {
+        while self.row.waiting > 0 && self.row.exclusive_seat().is_none() {
             let Some(head) = self.head()? else { break };
             if !self.row.fits(head.mode) {
                 break;
@@ -165,9 +170,7 @@ impl<'l, 'w> Line<'l, 'w> {
         self.row.waiting -= 1;
         if head.mode == Mode::Exclusive {
             let found = (self.key, session, attempt);
-            self.work
-                .database
-                .first(sql::DELETE_PARTY, found, |_| Ok(()))?;
+            self.work.database.execute(sql::DELETE_WAITER, found)?;
             self.row.parties -= 1;
             return Ok(self.take(head, expires));
         }
@@ -180,16 +183,15 @@ impl<'l, 'w> Line<'l, 'w> {
 
     /// The key has a new exclusive holder, with the next number.
     fn take(&mut self, mut party: Party, expires: Option<i64>) -> Claim {
-        self.row.token += 1;
         party.since = crate::enter::wall_now();
-        self.row.exclusive = Exclusive::Taken(Box::new((party, expires)));
+        self.row.take(party, expires);
         Claim::exclusive(self.row.token, expires)
     }
 
     /// Counts one more shared or permit holder.
     fn join(&mut self, mode: Mode, expires: Option<i64>) -> rusqlite::Result<(Claim, Option<u32>)> {
         let Mode::Permit(permits) = mode else {
-            self.row.used += 1;
+            self.row.join(1);
             return Ok((Claim::shared(self.row.token, expires), None));
         };
         let taken: Vec<u32> = self
@@ -198,7 +200,7 @@ impl<'l, 'w> Line<'l, 'w> {
             .all(sql::SLOTS, [self.key], |row| row.get(0))?;
         let free = (0..permits.of()).find(|slot| !taken.contains(slot));
         let slot = free.unwrap_or_default();
-        self.row.used += permits.count();
+        self.row.join(permits.count());
         Ok((Claim::permit(slot, expires), Some(slot)))
     }
 
@@ -235,7 +237,7 @@ impl<'l, 'w> Line<'l, 'w> {
     /// Removes a party, whatever it is. The next ones are let in by [`admit`](Self::admit).
     pub(crate) fn remove(&mut self, seat: Seat) -> rusqlite::Result<Option<Removed>> {
         if self.row.exclusive_seat() == Some(seat) {
-            self.row.exclusive = Exclusive::Vacated;
+            self.row.vacate();
             return Ok(Some(Removed::Holder));
         }
         let found = (self.key, seat.session, seat.attempt as i64);
@@ -253,7 +255,7 @@ impl<'l, 'w> Line<'l, 'w> {
             .exclusive_seat()
             .is_some_and(|seat| seat.session == session)
         {
-            self.row.exclusive = Exclusive::Vacated;
+            self.row.vacate();
         }
         let of_session = (self.key, session);
         let gone = self
@@ -344,8 +346,8 @@ impl<'l, 'w> Line<'l, 'w> {
         let arrival = self.row.arrive(Mode::Shared);
         let moved = (self.key, arrival);
         self.work.database.execute(sql::DOWNGRADE_HOLDER, moved)?;
-        self.row.exclusive = Exclusive::Vacated;
-        self.row.used += 1;
+        self.row.vacate();
+        self.row.join(1);
         self.admit()?;
         Ok(Some(Ok(Claim::shared(self.row.token, expires))))
     }

@@ -72,6 +72,11 @@ impl Mailbox {
         })
     }
 
+    /// Never blocks.
+    pub(crate) fn socket(&self) -> &UnixDatagram {
+        &self.socket
+    }
+
     /// A second descriptor of the socket, to receive by.
     pub(crate) fn receiver(&self) -> std::io::Result<(InheritedDescriptor, UnixDatagram)> {
         let receiver = self.socket.try_clone()?;

@@ -1,5 +1,6 @@
 //! What a backend has in one process: the connection, the session, the attempts.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use lock_core::fork::{InheritedDescriptor, undisturbed};
 use lock_core::{
-    Error, ErrorKind, Handoff, OwnerToken, ProcessNonce, ProcessRecord, Result, runtime,
+    Error, ErrorKind, Handoff, LockKey, OwnerToken, ProcessNonce, ProcessRecord, Result, runtime,
 };
+use tokio::io::Interest;
 use tokio::task::AbortHandle;
 
 use crate::attempts::Attempts;
@@ -40,11 +42,25 @@ pub(crate) struct Office {
     checkpoint_due: AtomicBool,
     session: OnceLock<Session>,
     mailbox: Option<Mailbox>,
+    /// The waiting thread that reads the mail has it.
+    listener: Mutex<()>,
     attempts: Attempts,
     inbox: Inbox,
     rounds: Rounds,
     tasks: Mutex<Vec<AbortHandle>>,
     lost: AtomicBool,
+    /// The key that was handed to another process or attempt at last, and what became of it.
+    contended: Mutex<Option<(LockKey, Outlook)>>,
+}
+
+/// What somebody who wants a key will find, as far as is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    Unknown,
+    /// It was handed over to a waiter.
+    Taken,
+    /// It is free, but was not a moment ago: others are on their way.
+    JustFreed,
 }
 
 impl Office {
@@ -76,11 +92,13 @@ impl Office {
             checkpoint_due: AtomicBool::new(false),
             session: OnceLock::from(session),
             mailbox,
+            listener: Mutex::default(),
             attempts: Attempts::default(),
             inbox: Inbox::default(),
             rounds: Rounds::default(),
             tasks: Mutex::default(),
             lost: AtomicBool::new(false),
+            contended: Mutex::default(),
         });
         office.listen();
         office.deliver(news);
@@ -94,6 +112,9 @@ impl Office {
         command: &mut dyn Command,
         patience: Duration,
     ) -> Option<Result<()>> {
+        if self.inbox.is_preferred() {
+            return None;
+        }
         let calm = undisturbed();
         let engine = match self.engine.try_lock() {
             Ok(engine) => engine,
@@ -190,6 +211,37 @@ impl Office {
         tasks.push(task.abort_handle());
     }
 
+    /// A key was given back, to the next one in the queue or to nobody.
+    pub(crate) fn note_release(&self, key: &LockKey, is_handed_over: bool) {
+        let mut contended = self.contended();
+        if is_handed_over {
+            *contended = Some((key.clone(), Outlook::Taken));
+        } else if let Some((known, outlook)) = &mut *contended
+            && known == key
+        {
+            *outlook = Outlook::JustFreed;
+        }
+    }
+
+    /// What is known of a key. That it was just freed is told once.
+    pub(crate) fn outlook(&self, key: &LockKey) -> Outlook {
+        let mut contended = self.contended();
+        match &*contended {
+            Some((known, Outlook::Taken)) if known == key => Outlook::Taken,
+            Some((known, Outlook::JustFreed)) if known == key => {
+                *contended = None;
+                Outlook::JustFreed
+            }
+            _ => Outlook::Unknown,
+        }
+    }
+
+    fn contended(&self) -> MutexGuard<'_, Option<(LockKey, Outlook)>> {
+        self.contended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether others still find the database that is open here.
     pub(crate) fn is_current(&self) -> bool {
         !self.lost.load(Ordering::Acquire) && self.location.identity() == self.identity
@@ -254,8 +306,26 @@ impl Office {
         &self.rounds
     }
 
-    pub(crate) fn has_mail(&self) -> bool {
-        self.mailbox.is_some()
+    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+        self.mailbox.as_ref()
+    }
+
+    pub(crate) fn listener(&self) -> &Mutex<()> {
+        &self.listener
+    }
+
+    /// Reads what other processes sent, until `receive` fails: there is no more.
+    pub(crate) fn read_mail(
+        &self,
+        receive: impl Fn(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut datagram = [0; mail::LONGEST];
+        loop {
+            let len = receive(&mut datagram)?;
+            for (attempt, item) in mail::read(&datagram[..len]) {
+                self.hear(attempt, item);
+            }
+        }
     }
 
     pub(crate) fn config(&self) -> &SqliteConfig {
@@ -322,17 +392,19 @@ async fn receive(
     let Ok(socket) = tokio::net::UnixDatagram::from_std(socket) else {
         return;
     };
-    let mut datagram = vec![0; mail::LONGEST];
     loop {
-        let Ok(len) = socket.recv(&mut datagram).await else {
+        if socket.readable().await.is_err() {
             return;
-        };
+        }
         let Some(office) = office.upgrade() else {
             return;
         };
-        for (attempt, item) in mail::read(&datagram[..len]) {
-            office.hear(attempt, item);
-        }
+        let _ = if office.listener.try_lock().is_ok() {
+            office.read_mail(|datagram| socket.try_recv(datagram))
+        } else {
+            // Whoever listens reads what is there, also when it leaves.
+            socket.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()))
+        };
     }
 }
 

@@ -7,11 +7,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lock_core::host::{Stirred, Watch, WatchedFile};
-use lock_core::{LockKey, Mode, OwnerToken, runtime};
+use lock_core::{LockKey, OwnerToken, runtime};
 
 use crate::batch::{Command, Work};
 use crate::database::Database;
-use crate::leave::Leave;
 use crate::line::Line;
 use crate::news::Claim;
 use crate::office::Office;
@@ -24,8 +23,7 @@ const WITHOUT_MAIL: Duration = Duration::from_millis(1);
 /// The deaths of others are looked for this much more rarely where the kernel reports them.
 const DEATHS_EVERY: u32 = 8;
 /// The kernel reports that a dying process closed its file just before it gives up the lock on it.
-const SECOND_LOOKS: [Duration; 6] = [
-    Duration::ZERO,
+const SECOND_LOOKS: [Duration; 5] = [
     Duration::from_micros(500),
     Duration::from_millis(1),
     Duration::from_millis(2),
@@ -119,21 +117,22 @@ fn watch_deaths(office: &Arc<Office>) {
 
 /// The file of a session was closed: perhaps somebody died who is in the way.
 async fn report_deaths(office: Weak<Office>, watch: Watch) {
+    let mut pauses = [].iter();
     loop {
-        if watch.stirred().await != Stirred::Closed {
-            continue;
+        // Closed again while the second looks go on: they begin anew.
+        let stirred = match pauses.next() {
+            None => Some(watch.stirred().await),
+            Some(pause) => tokio::time::timeout(*pause, watch.stirred()).await.ok(),
+        };
+        if stirred == Some(Stirred::Closed) {
+            pauses = SECOND_LOOKS.iter();
         }
-        for pause in SECOND_LOOKS {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
-            let Some(office) = office.upgrade() else {
-                return;
-            };
-            if office.attempts().count().waiting > 0 {
-                office.inbox().patrol().give(DEATHS);
-                writer::start(&office);
-            }
+        let Some(office) = office.upgrade() else {
+            return;
+        };
+        if office.attempts().count().waiting > 0 {
+            office.inbox().patrol().give(DEATHS);
+            writer::start(&office);
         }
     }
 }
@@ -163,7 +162,7 @@ async fn rounds_for_waiters(office: Weak<Office>) {
 
 fn pause(office: &Office) -> Duration {
     let poll = office.config().backup_poll.max(Duration::from_millis(1));
-    if office.has_mail() {
+    if office.mailbox().is_some() {
         poll
     } else {
         poll.min(WITHOUT_MAIL)
@@ -173,7 +172,7 @@ fn pause(office: &Office) -> Duration {
 /// Leases of others end without a sound.
 fn deaths_are_due(office: &Office, round: u32) -> bool {
     let is_told = office.rounds().is_watching.load(Ordering::Acquire);
-    let rarely = is_told || !office.has_mail();
+    let rarely = is_told || office.mailbox().is_none();
     office.config().ttl.is_some() || !rarely || round.is_multiple_of(DEATHS_EVERY)
 }
 
@@ -185,10 +184,10 @@ fn order_for_waiters(office: &Arc<Office>, deaths: bool) -> bool {
         office.inbox().patrol().give(what);
         writer::start(office);
     }
-    for (attempt, key) in office.attempts().owed() {
-        office.attempts().leave(attempt);
-        let leave = Leave::new(&key, attempt, Mode::Exclusive);
-        writer::submit(office, Box::new(leave));
+    for (attempt, _) in office.attempts().owed() {
+        if let Some(leave) = office.attempts().leave(attempt) {
+            writer::submit(office, Box::new(leave));
+        }
     }
     count.waiting + count.owed > 0
 }

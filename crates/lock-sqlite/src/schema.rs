@@ -28,6 +28,12 @@ pub(crate) fn prepare(
         return Ok(());
     }
     if !found.journal_is_wal {
+        if config.application_database == ApplicationDatabase::Refuse {
+            // Without effect unless the file is empty.
+            connection
+                .pragma_update(None, "page_size", crate::database::PAGE)
+                .map_err(sqlite)?;
+        }
         connection
             .pragma_update(None, "journal_mode", "wal")
             .map_err(sqlite)?;

@@ -13,6 +13,7 @@ statements! {
     DELETE_IDLE_KEYS = "delete_idle_keys";
     DELETE_PARTIES_OF_SESSION = "delete_parties_of_session";
     DELETE_PARTY = "delete_party";
+    DELETE_WAITER = "delete_waiter";
     DOWNGRADE_HOLDER = "downgrade_holder";
     EXPIRED_PARTIES = "expired_parties";
     GRANT_PARTY = "grant_party";

@@ -12,9 +12,9 @@ use crate::line::Line;
 use crate::location::Location;
 use crate::{schema, session, sql};
 
-/// More grants than a power cut can take along: the log that was not copied back holds a few
+/// More grants than a power cut can take along: the log that was not copied back holds some
 /// thousand transactions.
-const GRANTS_IN_DOUBT: i64 = 1 << 20;
+const GRANTS_IN_DOUBT: i64 = 1 << 24;
 
 /// Enters this process's session, and removes what dead ones left.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ impl Command for Enrol<'_> {
         if self.outcome.is_err() {
             return Ok(());
         }
+        work.database.read_floor()?;
         self.buried = bury_dead(work)?;
         let process = ProcessRecord::of_this_process();
         let row = params![

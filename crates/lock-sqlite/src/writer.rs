@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use lock_core::clock::Instant;
 use lock_core::{ErrorKind, Handoff, Result, fork, runtime};
 
 use crate::batch::{Command, Work, run_all, run_one};
@@ -12,6 +14,11 @@ use crate::error::error;
 use crate::office::Office;
 use crate::patrol;
 use crate::session::Session;
+
+/// How long the writer waits for a crowd to come back …
+const LINGER: Duration = Duration::from_micros(100);
+/// … and for its next one, once several have come.
+const STILL: Duration = Duration::from_micros(10);
 
 /// Commands that found the connection at work.
 #[derive(Default)]
@@ -22,6 +29,9 @@ pub(crate) struct Inbox {
     /// and then looks for more, whoever brings more does so before looking at it, and one of the two
     /// has to see the other.
     at_work: AtomicBool,
+    /// Callers leave their commands in the queue even if the connection is idle: the writer is about
+    /// to take it, or took several commands along, and the next transaction shall be as large.
+    is_preferred: AtomicBool,
     /// Something is to be looked at beside the commands.
     patrol: patrol::Orders,
 }
@@ -29,6 +39,14 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.len.load(Ordering::SeqCst) == 0
+    }
+
+    pub(crate) fn is_preferred(&self) -> bool {
+        self.is_preferred.load(Ordering::Relaxed)
+    }
+
+    fn prefer(&self, is_preferred: bool) {
+        self.is_preferred.store(is_preferred, Ordering::Relaxed);
     }
 
     pub(crate) fn patrol(&self) -> &patrol::Orders {
@@ -78,7 +96,7 @@ pub(crate) fn start(office: &Arc<Office>) {
 
 fn work(office: &Arc<Office>) {
     loop {
-        while is_needed(office) {
+        while is_needed(office) || linger(office) {
             round(office);
         }
         office.inbox().at_work.store(false, Ordering::SeqCst);
@@ -93,10 +111,46 @@ fn is_needed(office: &Office) -> bool {
     !office.inbox().is_empty() || office.inbox().patrol.are_given() || office.needs_checkpoint()
 }
 
+/// Gives a crowd the time to come back. Says whether it did.
+fn linger(office: &Office) -> bool {
+    if !office.inbox().is_preferred() {
+        return false;
+    }
+    let until = Instant::now() + LINGER;
+    while !until.has_passed() {
+        std::thread::yield_now();
+        if is_needed(office) {
+            return true;
+        }
+    }
+    office.inbox().prefer(false);
+    false
+}
+
+/// Waits while a queue of several commands still grows.
+fn gather(office: &Office) {
+    let mut seen = 1;
+    let mut until = Instant::now();
+    loop {
+        let len = office.inbox().len.load(Ordering::SeqCst);
+        if len > seen {
+            seen = len;
+            until = Instant::now() + STILL;
+        }
+        if len >= office.batch() || until.has_passed() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// One transaction, and what else is due.
 fn round(office: &Arc<Office>) {
     let calm = fork::undisturbed();
+    // Or callers that come again at once would leave it no gap.
+    office.inbox().prefer(true);
     let mut engine = office.engine();
+    gather(office);
     // Invariant: taken out with the connection in hand, so that whoever finds the queue empty and the
     // connection free comes after them.
     let mut commands = office.inbox().take(office.batch());
@@ -127,6 +181,7 @@ fn round(office: &Arc<Office>) {
         database.checkpoint();
     }
     office.note_checkpoint(engine.as_ref());
+    office.inbox().prefer(commands.len() > 1);
     drop(engine);
     drop(calm);
     let (settled, news) = match outcome {

@@ -49,7 +49,7 @@ impl Party {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) token: i64,
-    pub(super) exclusive: Exclusive,
+    exclusive: Exclusive,
     pub(super) parties: u32,
     pub(super) waiting: u32,
     pub(super) used: u32,
@@ -57,11 +57,12 @@ pub(super) struct Row {
     /// What the crowd has in common.
     crowd_mode: Mode,
     arrivals: i64,
+    is_changed: bool,
 }
 
 /// The exclusive holder.
 #[derive(Debug)]
-pub(super) enum Exclusive {
+enum Exclusive {
     /// As it stands in the row.
     As(Option<(Seat, Option<i64>)>),
     /// It has gone.
@@ -72,7 +73,7 @@ pub(super) enum Exclusive {
 
 impl Row {
     pub(super) fn read(database: &Database, key: &str) -> rusqlite::Result<Option<Self>> {
-        database.first(sql::KEY, [key], |row| {
+        database.first(sql::KEY, (key, database.floor()), |row| {
             let session: Option<i64> = row.get(1)?;
             let holder = match session {
                 None => None,
@@ -91,11 +92,15 @@ impl Row {
                 crowd: row.get(7)?,
                 crowd_mode: read_mode(row.get(8)?, of, of),
                 arrivals: row.get(10)?,
+                is_changed: false,
             })
         })
     }
 
     pub(super) fn save(&self, database: &Database, key: &str) -> rusqlite::Result<()> {
+        if !self.is_changed {
+            return Ok(());
+        }
         let (kind, _, of) = write_mode(self.crowd_mode);
         let (token, parties, waiting) = (self.token, self.parties, self.waiting);
         let (used, crowd, arrivals) = (self.used, self.crowd, self.arrivals);
@@ -180,8 +185,28 @@ impl Row {
         (self.crowd > 0).then_some(self.crowd_mode)
     }
 
+    /// The exclusive holder goes.
+    pub(super) fn vacate(&mut self) {
+        self.is_changed = true;
+        self.exclusive = Exclusive::Vacated;
+    }
+
+    /// There is another exclusive holder, with the next number.
+    pub(super) fn take(&mut self, party: Party, expires: Option<i64>) {
+        self.is_changed = true;
+        self.token += 1;
+        self.exclusive = Exclusive::Taken(Box::new((party, expires)));
+    }
+
+    /// Counts a shared holder, or permits that are held.
+    pub(super) fn join(&mut self, count: u32) {
+        self.is_changed = true;
+        self.used += count;
+    }
+
     /// Counts a party that gets a row of its own, and numbers it.
     pub(super) fn arrive(&mut self, mode: Mode) -> i64 {
+        self.is_changed = true;
         self.parties += 1;
         if mode != Mode::Exclusive {
             self.crowd += 1;
@@ -193,6 +218,7 @@ impl Row {
 
     /// Counts a party whose row is gone.
     pub(super) fn subtract(&mut self, waiting: bool, mode: Mode) -> Removed {
+        self.is_changed = true;
         self.parties = self.parties.saturating_sub(1);
         if mode != Mode::Exclusive {
             self.crowd = self.crowd.saturating_sub(1);

@@ -1,16 +1,6 @@
--- Takes a key that nobody uses, in one statement. No row: somebody does.
-INSERT INTO lock_key (name, token, session, attempt, priority, since, ttl, expires, owner, label, record)
-VALUES (?1, (SELECT floor FROM lock_store) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-ON CONFLICT (name) DO UPDATE SET
-    token = max(token + 1, excluded.token),
-    session = excluded.session,
-    attempt = excluded.attempt,
-    priority = excluded.priority,
-    since = excluded.since,
-    ttl = excluded.ttl,
-    expires = excluded.expires,
-    owner = excluded.owner,
-    label = excluded.label,
-    record = excluded.record
-WHERE session IS NULL AND parties = 0
-RETURNING token
+-- Takes a key that was used before, if nobody uses it now: the whole of an uncontended acquire.
+UPDATE lock_key SET
+    token = lock_note(max(token, ?2) + 1),
+    session = ?3, attempt = ?4, priority = ?5, since = ?6, ttl = ?7, expires = ?8,
+    owner = ?9, label = ?10, record = ?11
+WHERE name = ?1 AND session IS NULL AND parties = 0

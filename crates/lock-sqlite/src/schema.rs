@@ -8,11 +8,11 @@ use crate::error::{error, failed};
 use crate::location::Location;
 use crate::sql;
 
-/// The format that this release reads and writes.
-const VERSION: i64 = 1;
-
 /// What brings a database from one format to the next; the first one makes it.
-const STEPS: [&str; VERSION as usize] = [sql::SCHEMA];
+const STEPS: &[&str] = &[sql::SCHEMA];
+
+/// The format that this release reads and writes.
+const VERSION: i64 = STEPS.len() as i64;
 
 /// Looks at the database and makes or migrates the tables. One that is refused stays as it was.
 pub(crate) fn prepare(
@@ -21,10 +21,21 @@ pub(crate) fn prepare(
     location: &Location,
     boot: &str,
 ) -> Result<()> {
+    bring_to(STEPS, connection, config, location, boot)
+}
+
+fn bring_to(
+    steps: &[&str],
+    connection: &Connection,
+    config: &SqliteConfig,
+    location: &Location,
+    boot: &str,
+) -> Result<()> {
     let sqlite = |source| failed(&location.database, source);
+    let version = steps.len() as i64;
     let found = look(connection).map_err(sqlite)?;
-    check(&found, config, location)?;
-    if found.journal_is_wal && found.version == Some(VERSION) {
+    check(&found, version, config, location)?;
+    if found.journal_is_wal && found.version == Some(version) {
         return Ok(());
     }
     if !found.journal_is_wal {
@@ -41,7 +52,7 @@ pub(crate) fn prepare(
     connection
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(sqlite)?;
-    let made = make(connection, config, location, boot);
+    let made = make(steps, connection, config, location, boot);
     let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = connection.execute_batch(end).map_err(sqlite);
     made.and(ended)
@@ -49,29 +60,31 @@ pub(crate) fn prepare(
 
 /// Inside a transaction: others may have been faster.
 fn make(
+    steps: &[&str],
     connection: &Connection,
     config: &SqliteConfig,
     location: &Location,
     boot: &str,
 ) -> Result<()> {
     let sqlite = |source| failed(&location.database, source);
+    let version = steps.len() as i64;
     let found = look(connection).map_err(sqlite)?;
-    check(&found, config, location)?;
+    check(&found, version, config, location)?;
     let from = found.version.unwrap_or(0);
-    if from > 0 && from < VERSION {
+    if from > 0 && from < version {
         crate::sweep::refuse_if_in_use(connection, location)?;
     }
-    for step in STEPS.iter().skip(from as usize) {
+    for step in steps.iter().skip(from as usize) {
         connection.execute_batch(step).map_err(sqlite)?;
     }
     if from == 0 {
         let first = "INSERT INTO lock_store (only, version, boot, floor) VALUES (1, ?1, ?2, ?3)";
         connection
-            .execute(first, (VERSION, boot, wall_micros()))
+            .execute(first, (version, boot, wall_micros()))
             .map_err(sqlite)?;
-    } else if from < VERSION {
+    } else if from < version {
         connection
-            .execute("UPDATE lock_store SET version = ?1", [VERSION])
+            .execute("UPDATE lock_store SET version = ?1", [version])
             .map_err(sqlite)?;
     }
     Ok(())
@@ -123,12 +136,12 @@ fn look(connection: &Connection) -> rusqlite::Result<Found> {
     })
 }
 
-fn check(found: &Found, config: &SqliteConfig, location: &Location) -> Result<()> {
+fn check(found: &Found, version: i64, config: &SqliteConfig, location: &Location) -> Result<()> {
     let shown = location.database.display();
-    if let Some(version) = found.version
-        && version > VERSION
+    if let Some(other) = found.version
+        && other > version
     {
-        return Err(another_version(version, location));
+        return Err(another_version(other, location));
     }
     match config.application_database {
         ApplicationDatabase::Refuse => {
@@ -173,4 +186,69 @@ pub(crate) fn wall_micros() -> i64 {
     // A clock that is decades ahead must not use the numbers up.
     const HALF_OF_ALL: i64 = 1 << 50;
     if micros < HALF_OF_ALL { micros } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    use lock_core::{FencingToken, Lock, LockKey};
+
+    use super::*;
+    use crate::SqliteBackend;
+
+    /// What a release of the future would do first.
+    fn open_by_a_newer_release(config: &SqliteConfig) -> Result<()> {
+        let steps = [STEPS, &["ALTER TABLE lock_key ADD COLUMN note TEXT"]].concat();
+        let location = Location::prepare(config)?;
+        let connection = Connection::open(&location.database).unwrap();
+        bring_to(&steps, &connection, config, &location, "this boot")
+    }
+
+    fn lock(config: &SqliteConfig) -> Result<Lock> {
+        let backend = SqliteBackend::open(config.clone())?;
+        Ok(Lock::new(Arc::new(backend), LockKey::new("x")?))
+    }
+
+    fn take(lock: &Lock) -> FencingToken {
+        let guard = lock.acquire().wait().unwrap();
+        guard.fencing_token().unwrap()
+    }
+
+    #[test]
+    fn a_newer_release_migrates_once_no_older_one_lives_and_then_keeps_it_out() {
+        let private = std::fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().permissions(private).tempdir();
+        let config = SqliteConfig::at(directory.unwrap().keep().join("l.db"));
+
+        let older = lock(&config).unwrap();
+        let before = take(&older);
+        let held = older.acquire().wait().unwrap();
+        let refusal = open_by_a_newer_release(&config).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::Unavailable, "{refusal}");
+        assert!(held.is_held(), "a refused migration changed something");
+        drop(held);
+        // Also with nothing held: the older one may take a lock at any time.
+        let refusal = open_by_a_newer_release(&config).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::Unavailable, "{refusal}");
+        assert!(take(&older) > before);
+
+        drop(older);
+        open_by_a_newer_release(&config).unwrap();
+        open_by_a_newer_release(&config).unwrap();
+        let path = config.path.clone().unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let migrated = "SELECT version, token, note FROM lock_store, lock_key WHERE name = ':x'";
+        let (version, token, note): (i64, i64, Option<String>) = connection
+            .query_row(migrated, (), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!((version, note), (VERSION + 1, None));
+        assert!(token as u64 > before.number().base(), "a number went back");
+        let refusal = lock(&config).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::InvalidConfig, "{refusal}");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
 }

@@ -1,6 +1,7 @@
 //! The queue of commands, and the thread that takes them along in batches.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,7 +98,10 @@ pub(crate) fn start(office: &Arc<Office>) {
 fn work(office: &Arc<Office>) {
     loop {
         while is_needed(office) || linger(office) {
-            round(office);
+            // An observer of the user's may panic: the next commands are not to pay for that.
+            if catch_unwind(AssertUnwindSafe(|| round(office))).is_err() {
+                office.inbox().prefer(false);
+            }
         }
         office.inbox().at_work.store(false, Ordering::SeqCst);
         // Something may have come after the last look, and found this thread still at work.

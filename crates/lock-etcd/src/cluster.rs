@@ -21,9 +21,9 @@ use crate::config::EtcdConfig;
 use crate::error::{Failure, Reason, error};
 use crate::layout;
 use crate::wire::{
-    Answered, AuthenticateRequest, AuthenticateResponse, Compare, KeepAliveRequest,
-    KeepAliveResponse, Operation, RangeRequest, RangeResponse, Span, StatusRequest, StatusResponse,
-    TxnRequest, TxnResponse, WatchRequest, WatchResponse,
+    Answered, AuthenticateRequest, AuthenticateResponse, Compare, DeleteRequest, DeleteResponse,
+    KeepAliveRequest, KeepAliveResponse, Operation, RangeRequest, RangeResponse, Span,
+    StatusRequest, StatusResponse, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
 };
 use endpoint::Endpoint;
 pub(crate) use revisions::Revisions;
@@ -139,6 +139,16 @@ impl Cluster {
 
     pub(crate) async fn txn(&self, txn: TxnRequest) -> Result<TxnResponse, Failure> {
         self.write("/etcdserverpb.KV/Txn", txn).await
+    }
+
+    /// Deletes one key. Returns whether it was there.
+    pub(crate) async fn delete(&self, key: Vec<u8>) -> Result<bool, Failure> {
+        let request = DeleteRequest {
+            key,
+            range_end: Vec::new(),
+        };
+        let answer: DeleteResponse = self.write("/etcdserverpb.KV/DeleteRange", request).await?;
+        Ok(answer.deleted > 0)
     }
 
     /// A request that goes through consensus, so that its answer is never older than an earlier one.

@@ -11,7 +11,7 @@ use crate::client::{Client, Hold};
 use crate::error::{Failure, Reason, error};
 use crate::grant::Won;
 use crate::layout::Place;
-use crate::line::{Plan, Stand};
+use crate::line::Stand;
 use crate::session::Session;
 use crate::watch::Target;
 use crate::wire::{Answered, Compare, Operation, TxnRequest};
@@ -106,47 +106,34 @@ async fn clear_once(client: &Arc<Client>, left: &mut Left) -> Result<(), Failure
     Ok(())
 }
 
-/// Takes a holder out and lets the next ones in. Returns whether it was there.
+/// Takes a holder out and lets the next ones in, as far as it is known here who they are. Returns
+/// whether it was there.
 pub(crate) async fn leave(
     client: &Arc<Client>,
     place: &Place,
     stand: &Stand,
 ) -> Result<bool, Failure> {
     let mut plan = client.mirror.leaving(place, stand);
-    for round in 0.. {
-        let next = match plan.take() {
-            Some(plan) if round < HAND_OVERS => plan,
-            _ => Plan {
-                txn: alone(place, stand, round < HAND_OVERS),
-                lets_in: Vec::new(),
-            },
+    for _ in 0..HAND_OVERS {
+        let Some(next) = plan.filter(|plan| !plan.lets_in.is_empty()) else {
+            break;
         };
         let answer = client.cluster.txn(next.txn.clone()).await?;
         if answer.succeeded {
             client.mirror.carried_out(place, &next, answer.revision());
             return Ok(true);
         }
-        let line = client.take_in(place, answer.into_ranges().last());
-        plan = line.and_then(|line| line.leave(stand));
+        let Some(line) = client.take_in(place, answer.into_ranges().last()) else {
+            break;
+        };
+        plan = line.leave(stand);
         if plan.is_none() {
             return Ok(false);
         }
     }
-    Ok(false)
-}
-
-/// Leaves without letting anybody in; if `only_if_nobody_waits`, not past those who wait.
-fn alone(place: &Place, stand: &Stand, only_if_nobody_waits: bool) -> TxnRequest {
-    let key = place.holder(stand.mode, stand.attempt);
-    let mut txn = TxnRequest::default();
-    txn.compare
-        .push(Compare::created_at(key.clone(), stand.created));
-    if only_if_nobody_waits {
-        txn.compare.push(Compare::empty(&place.waiters()));
-    }
-    txn.success.push(Operation::delete(key));
-    txn.failure.push(Operation::read(&place.all()));
-    txn
+    // Whoever waits hears of it. No later attempt has this name, so there is nothing to compare.
+    let holder = place.holder(stand.mode, stand.attempt);
+    client.cluster.delete(holder).await
 }
 
 /// Ends a grant, and goes on until the store has confirmed it. Whoever listens hears the outcome, or

@@ -51,6 +51,7 @@ macro_rules! answered {
 pub(crate) use answered;
 
 answered!(
+    DeleteResponse,
     RangeResponse,
     TxnResponse,
     StatusResponse,
@@ -111,7 +112,16 @@ pub(crate) struct DeleteRequest {
     pub(crate) range_end: Vec<u8>,
 }
 
-/// The answers to puts and deletes say nothing that locks need.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct DeleteResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) header: Option<Header>,
+    /// How many keys were there.
+    #[prost(int64, tag = "2")]
+    pub(crate) deleted: i64,
+}
+
+/// The answers to puts and deletes within a transaction say nothing that locks need.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct Done {}
 

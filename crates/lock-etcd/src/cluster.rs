@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod revisions;
+mod streams;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use crate::wire::{
 };
 use endpoint::Endpoint;
 pub(crate) use revisions::Revisions;
+use streams::{One, Orders};
 
 /// Larger than any answer that the servers give with their usual settings.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -464,35 +466,6 @@ impl Cluster {
         if self.endpoints[route.at].avoid() {
             self.moves.send_modify(|count| *count += 1);
         }
-    }
-}
-
-/// One message, and the end: the server answers it first. A stream that stayed open would be kept
-/// by both sides for as long as the connection.
-struct One<T>(Option<T>);
-
-impl<T: Unpin> tokio_stream::Stream for One<T> {
-    type Item = T;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        _context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<T>> {
-        std::task::Poll::Ready(self.0.take())
-    }
-}
-
-/// What the watch stream is to be told.
-struct Orders(tokio::sync::mpsc::UnboundedReceiver<WatchRequest>);
-
-impl tokio_stream::Stream for Orders {
-    type Item = WatchRequest;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<WatchRequest>> {
-        self.0.poll_recv(context)
     }
 }
 

@@ -18,8 +18,6 @@ struct Service {
     program: &'static str,
     /// Holds the path of another program.
     variable: &'static str,
-    /// Says where a server is that is tested as well.
-    url_variable: Option<&'static str>,
     /// The Debian package of the program.
     package: &'static str,
 }
@@ -29,21 +27,18 @@ const SERVICES: &[Service] = &[
         backend: "redis",
         program: "redis-server",
         variable: "LOCKTEST_REDIS_SERVER",
-        url_variable: Some("LOCKTEST_REDIS_URL"),
         package: "redis-server",
     },
     Service {
         backend: "etcd",
         program: "etcd",
         variable: "LOCKTEST_ETCD",
-        url_variable: None,
         package: "etcd-server",
     },
     Service {
         backend: "etcd",
         program: "etcdctl",
         variable: "LOCKTEST_ETCDCTL",
-        url_variable: None,
         package: "etcd-client",
     },
 ];
@@ -77,12 +72,7 @@ impl Service {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let path = variable("PATH").unwrap_or_default();
         let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-        self.bring_from(variable(self.variable).map(PathBuf::from), &folders)?;
-        if let Some(name) = self.url_variable.filter(|name| variable(name).is_some()) {
-            // The URL itself may hold a password.
-            println!("{}: also the server of {name}", self.backend);
-        }
-        Ok(())
+        self.bring_from(variable(self.variable).map(PathBuf::from), &folders)
     }
 
     fn bring_from(&self, given: Option<PathBuf>, folders: &[PathBuf]) -> Result<()> {

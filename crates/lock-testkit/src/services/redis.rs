@@ -29,15 +29,6 @@ pub const PROGRAM: ServerProgram = ServerProgram {
 /// How often a port is chosen anew when another process was faster.
 const TRIES: usize = 5;
 
-/// The URL of a server that is given (`LOCKTEST_REDIS_URL`): to be tested as well, but not ours to
-/// stop or empty.
-#[must_use]
-pub fn given() -> Option<String> {
-    std::env::var("LOCKTEST_REDIS_URL")
-        .ok()
-        .filter(|url| !url.is_empty())
-}
-
 /// A Redis server of its own: on a TCP port of the loopback address and on a unix socket, with its
 /// files in a temporary directory. Gone on drop.
 ///

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use lock_core::{Error, ErrorKind, Result};
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
     ProtocolVersion, PushInfo, PushKind, Value, from_redis_value,
@@ -153,7 +154,9 @@ fn with_settings(config: &RedisConfig, info: ConnectionInfo) -> ConnectionInfo {
         })
         // One command, and one right, less.
         .set_skip_set_lib_name();
-    info.set_redis_settings(settings)
+    // Requests of many callers share the connection: none waits until the one before is acknowledged.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    info.set_redis_settings(settings).set_tcp_settings(tcp)
 }
 
 /// The same target on another node.

@@ -55,7 +55,7 @@ pub(crate) struct Driver {
     /// What waits for a connection.
     unsent: Vec<Open>,
     gathers: HashMap<u64, Gather>,
-    questions: Vec<(Instant, InspectQuery, Listener<Vec<KeyReport>>)>,
+    questions: Vec<Question>,
     pledges: Pledges,
     /// Who waits in a server's queue, by the lock's hash.
     lines: HashMap<String, Line>,
@@ -82,6 +82,9 @@ struct Line {
     attempts: BTreeSet<OwnerToken>,
     ask_at: Instant,
 }
+
+/// What is to be inspected, and since when.
+pub(crate) type Question = (Instant, InspectQuery, Listener<Vec<KeyReport>>);
 
 /// An answer to the call of that number.
 type Reply = (u64, RedisResult<Value>);

@@ -6,7 +6,7 @@ use lock_core::{
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{RedisResult, Value, from_redis_value};
 
-use crate::error::{Remedy, error, remedy, unavailable};
+use crate::error::{Remedy, remedy, unavailable};
 use crate::names::{Names, encoded_of, pattern, plain_key};
 use crate::party;
 use crate::script::{Call, Script};
@@ -16,33 +16,53 @@ const STEP: usize = 200;
 /// The longest line of waiters that is reported of one key.
 const WAITERS_MOST: usize = 10_000;
 
-/// Reports what a query selects, with the debts of this process.
+/// Reports what a query selects, with the debts of this process. `None` when a node has a slot no
+/// more that it was asked about.
 pub(crate) async fn report(
     connections: Vec<MultiplexedConnection>,
     prefix: String,
     query: InspectQuery,
     debts: Vec<(LockKey, OwnerToken)>,
-) -> Result<Vec<KeyReport>> {
+) -> Result<Option<Vec<KeyReport>>> {
+    match ask_all(connections, &prefix, &query).await {
+        Ok(reports) => Ok(Some(with_debts(reports, debts))),
+        Err(failure) => match remedy(&failure) {
+            Remedy::Moved(_) | Remedy::Ask(_) => Ok(None),
+            Remedy::Refuse(error) => Err(error),
+            _ => Err(unavailable("the question")),
+        },
+    }
+}
+
+async fn ask_all(
+    connections: Vec<MultiplexedConnection>,
+    prefix: &str,
+    query: &InspectQuery,
+) -> RedisResult<Vec<KeyReport>> {
     let mut reports = Vec::new();
     for mut connection in connections {
         let hashes = match &query.select {
-            Select::Key(key) => vec![Names::new(&prefix, key).base],
-            Select::Namespace(namespace) => scan(&mut connection, &pattern(&prefix, namespace))
-                .await
-                .map_err(failed)?,
+            Select::Key(key) => vec![Names::new(prefix, key).base],
+            Select::Namespace(namespace) => {
+                scan(&mut connection, &pattern(prefix, namespace)).await?
+            }
         };
         for hash in hashes {
-            let Some(encoded) = encoded_of(&prefix, &hash) else {
+            let Some(encoded) = encoded_of(prefix, &hash) else {
                 continue;
             };
             let known = match &query.select {
                 Select::Key(key) => Some(key.clone()),
                 Select::Namespace(_) => plain_key(encoded),
             };
-            let answer = ask(&mut connection, &hash).await.map_err(failed)?;
+            let answer = ask(&mut connection, &hash).await?;
             reports.extend(read(answer, known));
         }
     }
+    Ok(reports)
+}
+
+fn with_debts(mut reports: Vec<KeyReport>, debts: Vec<(LockKey, OwnerToken)>) -> Vec<KeyReport> {
     for (key, attempt) in debts {
         let at = reports.iter().position(|report| report.key == key);
         let at = at.unwrap_or_else(|| {
@@ -51,18 +71,7 @@ pub(crate) async fn report(
         });
         reports[at].debts.push(attempt);
     }
-    Ok(reports)
-}
-
-fn failed(failure: redis::RedisError) -> lock_core::Error {
-    match remedy(&failure) {
-        Remedy::Refuse(error) => error,
-        Remedy::Moved(_) | Remedy::Ask(_) => error(
-            lock_core::ErrorKind::Unavailable,
-            "the cluster is moving slots; ask again",
-        ),
-        _ => unavailable("the question"),
-    }
+    reports
 }
 
 /// The hashes of locks. SCAN, never KEYS: the server goes on serving others.

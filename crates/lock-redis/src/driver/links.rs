@@ -12,7 +12,7 @@ use redis::aio::ConnectionLike as _;
 
 use super::calls::{Open, Purpose};
 use super::time::Due;
-use super::{Driver, Reply};
+use super::{Driver, Question, Reply};
 use crate::connect::{self, News, Ready};
 use crate::error::{error, may_pass};
 use crate::server_clock::ServerClock;
@@ -34,6 +34,8 @@ pub(crate) enum Event {
         news: News,
     },
     Mapped(Result<SlotMap>),
+    /// A question that went to a node which does not have the slot any more.
+    Astray(Question),
     /// How many replicas have a grant.
     Confirmed {
         attempt: OwnerToken,
@@ -117,6 +119,13 @@ impl Driver {
                 }
             }
             Event::Mapped(map) => self.mapped(map),
+            Event::Astray(question) => {
+                // Not at once: while a slot is being moved, the map stays as it is.
+                let pause = self.config.retry_delay.min(self.config.response_timeout);
+                self.due_at(Instant::now() + pause, Due::Map);
+                self.due_at(question.0 + self.patience(), Due::Patience);
+                self.questions.push(question);
+            }
             Event::Confirmed { attempt, replicas } => self.confirmed(attempt, replicas),
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use lock_core::clock::Instant;
 use lock_core::{ErrorKind, InspectQuery, OwnerToken, Renewal, Select};
 
-use super::Driver;
 use super::calls::Open;
+use super::{Driver, Event};
 use crate::error::{error, unavailable};
 use crate::inspect;
 use crate::names::Names;
@@ -228,11 +228,15 @@ impl Driver {
             let debts = self.pledges.debts();
             let debts = debts.map(|(key, attempt)| (key.clone(), attempt)).collect();
             let prefix = self.config.prefix.clone();
-            let limit = self.patience();
+            let (limit, reporter) = (self.patience(), self.reporter.clone());
             tokio::spawn(async move {
-                let work = inspect::report(connections, prefix, query, debts);
+                let work = inspect::report(connections, prefix, query.clone(), debts);
                 let outcome = tokio::time::timeout(limit, work).await;
-                let _ = listener.send(outcome.unwrap_or_else(|_| Err(unavailable("the question"))));
+                let outcome = outcome.unwrap_or_else(|_| Err(unavailable("the question")));
+                match outcome.transpose() {
+                    Some(outcome) => drop(listener.send(outcome)),
+                    None => drop(reporter.send(Event::Astray((since, query, listener)))),
+                }
             });
         }
     }

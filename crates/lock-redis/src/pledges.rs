@@ -51,8 +51,8 @@ pub(crate) struct Held {
     pub(crate) key: LockKey,
     pub(crate) names: Names,
     pub(crate) grant: Grant,
-    /// Whether it is exclusive, so that the short script may release it.
-    pub(crate) exclusive: bool,
+    /// Whether the server had it for a brief holder, when it was last heard of.
+    pub(crate) brief: bool,
     /// Whether an acquire of it may still be on its way over an earlier connection.
     pub(crate) astray: bool,
 }
@@ -66,19 +66,19 @@ pub(crate) struct Debt {
     /// The connection that an acquire of it was sent over last.
     sent_over: Option<u64>,
     astray: bool,
-    /// Whether the short script may end it: it holds exclusively, and nobody seemed to wait.
-    alone: bool,
+    /// Whether it may be ended as a brief holder.
+    brief: bool,
     /// When to send the cancel (again).
     due: Instant,
 }
 
 impl Debt {
-    /// Whether an acquire may still come after a cancel over this connection.
-    /// Whether the short script may end it, which is tried once.
-    pub(crate) fn take_alone(&mut self) -> bool {
-        std::mem::take(&mut self.alone)
+    /// Whether it may be ended as a brief holder, which is tried once.
+    pub(crate) fn take_brief(&mut self) -> bool {
+        std::mem::take(&mut self.brief)
     }
 
+    /// Whether an acquire may still come after a cancel over this connection.
     pub(crate) fn may_be_late(&self, link: u64) -> bool {
         self.astray || self.sent_over.is_some_and(|sent_over| sent_over != link)
     }
@@ -109,7 +109,7 @@ impl Pledges {
         if known {
             let astray = pending.as_ref().is_some_and(|pending| pending.astray)
                 || held.as_ref().is_some_and(|held| held.astray);
-            let alone = held.is_some_and(|held| held.exclusive);
+            let brief = held.is_some_and(|held| held.brief);
             self.debts.entry(attempt).or_insert_with(|| Debt {
                 key,
                 names,
@@ -118,7 +118,7 @@ impl Pledges {
                     .map_or_else(String::new, |pending| pending.line.clone()),
                 sent_over: pending.as_ref().and_then(|pending| pending.sent_over),
                 astray,
-                alone: alone && !astray,
+                brief,
                 due: Instant::now(),
             });
         }

@@ -1,5 +1,6 @@
 //! The scripts, and commands that run them.
 
+use lock_core::OwnerToken;
 use redis::Cmd;
 
 use crate::names::Names;
@@ -32,11 +33,6 @@ impl Script {
         acquire_free,
         "Acquires a key nobody uses.",
         "lua/acquire_free.lua"
-    );
-    script!(
-        leave_alone,
-        "Releases when nobody waits.",
-        "lua/leave_alone.lua"
     );
     script!(
         acquire,
@@ -75,31 +71,26 @@ impl Script {
         "lua/library.lua",
         "lua/inspect.lua"
     );
-
-    fn command(&self, by_digest: bool, keys: usize) -> Cmd {
-        let mut command = Cmd::new();
-        if by_digest {
-            command.arg("EVALSHA").arg(&self.digest);
-        } else {
-            command.arg("EVAL").arg(self.source);
-        }
-        command.arg(keys);
-        command
-    }
 }
 
-/// A script with its keys and arguments, to be sent and, if need be, sent again.
+/// A script or a command with its keys and arguments, to be sent and, if need be, sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    script: &'static Script,
+    what: What,
     keys: Vec<String>,
     arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Script(&'static Script),
+    Command(&'static str),
 }
 
 impl Call {
     pub(crate) fn new(script: &'static Script, keys: Vec<String>) -> Self {
         Self {
-            script,
+            what: What::Script(script),
             keys,
             arguments: Vec::new(),
         }
@@ -110,20 +101,43 @@ impl Call {
         Self::new(script, names.all())
     }
 
+    /// Ends a brief holder. Answered with 0 if it is none, or none any more.
+    pub(crate) fn leave_brief(names: &Names, attempt: OwnerToken) -> Self {
+        Self {
+            what: What::Command("HDEL"),
+            keys: vec![names.base.clone()],
+            arguments: vec![brief_field(attempt)],
+        }
+    }
+
     pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// By its digest, or in full for a server that does not know it.
+    /// A script goes by its digest, or in full to a server that does not know it.
     pub(crate) fn command(&self, by_digest: bool) -> Cmd {
-        let mut command = self.script.command(by_digest, self.keys.len());
-        for key in &self.keys {
-            command.arg(key);
+        let words = self.keys.iter().chain(&self.arguments);
+        let mut command = Cmd::with_capacity(words.clone().count() + 3, LENGTH);
+        match self.what {
+            What::Script(script) if by_digest => command.arg("EVALSHA").arg(&script.digest),
+            What::Script(script) => command.arg("EVAL").arg(script.source),
+            What::Command(name) => command.arg(name),
+        };
+        if let What::Script(_) = self.what {
+            command.arg(self.keys.len());
         }
-        for argument in &self.arguments {
-            command.arg(argument);
+        for word in words {
+            command.arg(word);
         }
         command
     }
+}
+
+/// Bytes that most commands fit in.
+const LENGTH: usize = 512;
+
+/// Where the hash of a lock has a brief holder, see `library.lua`.
+pub(crate) fn brief_field(attempt: OwnerToken) -> String {
+    format!("x{attempt}")
 }

@@ -19,13 +19,18 @@ impl Driver {
         let Some(open) = self.calls.remove(&number) else {
             return;
         };
-        if let Some(node) = self.node_of(&open)
-            && let Some(link) = self.links.get_mut(&node)
-        {
+        let result = result.map(Answer::of);
+        let mut links = self.links.values_mut();
+        if let Some(link) = links.find(|link| link.id == open.link) {
             link.heard = Instant::now();
+            if let Ok(answer) = &result
+                && let Some(now) = answer.now(&open.purpose)
+            {
+                link.clock.learn(open.sent, now);
+            }
         }
         match result {
-            Ok(value) => self.answer(open, value),
+            Ok(answer) => self.answer(open, &answer),
             Err(failure) => self.failed(open, &failure),
         }
     }
@@ -37,20 +42,8 @@ impl Driver {
         Some(node.clone())
     }
 
-    fn answer(&mut self, open: Open, value: Value) {
-        let Open {
-            purpose,
-            sent,
-            link,
-            ..
-        } = open;
-        let answer = Answer::of(value);
-        if let Some(now) = answer.now(&purpose) {
-            let mut links = self.links.values_mut();
-            if let Some(link) = links.find(|known| known.id == link) {
-                link.clock.learn(sent, now);
-            }
-        }
+    fn answer(&mut self, open: Open, answer: &Answer) {
+        let Open { purpose, sent, .. } = open;
         match purpose {
             Purpose::AcquireFree(attempt) => match answer.number(0) {
                 0 => {
@@ -60,11 +53,16 @@ impl Driver {
                     }
                     self.ask(attempt);
                 }
-                base => self.acquired(attempt, sent, base),
+                base => {
+                    self.acquired(attempt, sent, base);
+                    if let Some(held) = self.pledges.held.get_mut(&attempt) {
+                        held.brief = !held.astray;
+                    }
+                }
             },
-            Purpose::Acquire(attempt) => self.attempt_answered(attempt, sent, &answer),
+            Purpose::Acquire(attempt) => self.attempt_answered(attempt, sent, answer),
             Purpose::Leave(attempt) if answer.is_bare_zero() => {
-                // By the short script: somebody waits, or it is not there. The long one knows.
+                // It is no brief holder, or none any more. The long script knows.
                 if let Some(debt) = self.pledges.debt(attempt) {
                     let names = debt.names.clone();
                     self.mark_contended(&names);
@@ -83,7 +81,7 @@ impl Driver {
                 key,
                 names,
                 attempt,
-                alone: true,
+                brief: true,
                 again,
                 listener,
             } if answer.number(0) == 0 => {
@@ -94,7 +92,7 @@ impl Driver {
                     key,
                     names,
                     attempt,
-                    alone: false,
+                    brief: false,
                     again,
                     listener,
                 };
@@ -139,7 +137,7 @@ impl Driver {
                 change,
                 listener,
             } => {
-                let outcome = self.altered(&key, &names, &grant, change, sent, &answer);
+                let outcome = self.altered(&key, &names, &grant, change, sent, answer);
                 if let Err(Ok(unheard)) = listener.send(outcome)
                     && matches!(change, Change::Attach { .. })
                 {
@@ -148,7 +146,7 @@ impl Driver {
                 }
             }
             Purpose::AcquireMany { wanted, listener } => {
-                self.many_answered(wanted, listener, sent, &answer);
+                self.many_answered(wanted, listener, sent, answer);
             }
             Purpose::Break { names, listener } => {
                 let broken = usize::try_from(answer.number(0)).unwrap_or_default();
@@ -260,10 +258,11 @@ impl Driver {
         for (renewal, alive) in outcomes {
             if alive {
                 let deadline = super::grants::deadline(sent, renewal.ttl);
-                if let Some(held) = self.pledges.held.get(&renewal.lease)
-                    && let Some(validity) = &held.grant.validity
-                {
-                    validity.extend(deadline);
+                if let Some(held) = self.pledges.held.get_mut(&renewal.lease) {
+                    held.brief = false;
+                    if let Some(validity) = &held.grant.validity {
+                        validity.extend(deadline);
+                    }
                 }
                 told.push(Renewed::Until(deadline));
             } else {
@@ -326,7 +325,7 @@ impl Answer {
         }
     }
 
-    /// What the short scripts say when the long ones are needed.
+    /// What is said to a brief holder when the long script is needed.
     fn is_bare_zero(&self) -> bool {
         self.0.len() == 1 && self.number(0) == 0
     }
@@ -340,7 +339,7 @@ impl Answer {
     fn now(&self, purpose: &Purpose) -> Option<u64> {
         let now = match purpose {
             Purpose::AcquireFree(_) | Purpose::Renew { .. } => self.number(0),
-            Purpose::Release { alone: true, .. } => 0,
+            Purpose::Release { brief: true, .. } => 0,
             Purpose::Leave(_) if self.0.len() == 1 => 0,
             _ => self.number(1),
         };

@@ -11,7 +11,7 @@ use crate::backend::{Application, Listener};
 use crate::error::{NAME, ended, unavailable};
 use crate::names::Names;
 use crate::pledges::Pending;
-use crate::script::{Call, Script};
+use crate::script::{Call, Script, brief_field};
 
 /// Leases renewed by one script: more would keep the server from others.
 const RENEWED_AT_ONCE: usize = 100;
@@ -94,6 +94,7 @@ impl Driver {
         pending.sent_over = Some(link);
         let open = if is_free {
             let call = Call::new(Script::acquire_free(), vec![pending.names.base.clone()])
+                .arg(brief_field(attempt))
                 .arg(pending.line.as_str())
                 .arg(pending.lease.as_millis().to_string());
             Open::new(Purpose::AcquireFree(attempt), call, slot)
@@ -190,9 +191,8 @@ impl Driver {
         let Some(debt) = self.pledges.debt_mut(attempt) else {
             return;
         };
-        let call = if debt.take_alone() && !is_contended(lines, contended, &debt.names) {
-            Call::new(Script::leave_alone(), vec![debt.names.base.clone()])
-                .arg(format!("{attempt} "))
+        let call = if debt.take_brief() && !is_contended(lines, contended, &debt.names) {
+            Call::leave_brief(&debt.names, attempt)
         } else {
             let late = if debt.may_be_late(link) { "late" } else { "" };
             Call::on(Script::leave(), &debt.names)
@@ -233,12 +233,11 @@ impl Driver {
     ) {
         let held = self.pledges.held.remove(&attempt);
         let astray = held.as_ref().is_some_and(|held| held.astray);
-        let alone = held.is_some_and(|held| held.exclusive)
-            && !astray
+        let brief = held.is_some_and(|held| held.brief)
             && !is_contended(&self.lines, &self.contended, &names);
         let slot = self.slot(&names);
-        let call = if alone {
-            Call::new(Script::leave_alone(), vec![names.base.clone()]).arg(format!("{attempt} "))
+        let call = if brief {
+            Call::leave_brief(&names, attempt)
         } else {
             leave_call(&names, attempt, astray)
         };
@@ -246,7 +245,7 @@ impl Driver {
             key,
             names,
             attempt,
-            alone,
+            brief,
             again: false,
             listener,
         };

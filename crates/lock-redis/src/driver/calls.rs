@@ -25,7 +25,7 @@ pub(super) struct Open {
 pub(super) enum Purpose {
     /// An acquire; the attempt itself says when it is sent again.
     Acquire(OwnerToken),
-    /// The same by the short script.
+    /// The same by the short script, which makes a brief holder.
     AcquireFree(OwnerToken),
     /// The end of an attempt; the debt says when it is sent again.
     Leave(OwnerToken),
@@ -33,8 +33,8 @@ pub(super) enum Purpose {
         key: LockKey,
         names: Names,
         attempt: OwnerToken,
-        /// By the short script, which may have to be followed by the long one.
-        alone: bool,
+        /// As that of a brief holder, which may have to be followed by the long script.
+        brief: bool,
         /// An earlier one may have been carried out unheard.
         again: bool,
         listener: Listener<Released>,

@@ -101,13 +101,13 @@ impl Driver {
                 listener,
                 ..
             } if in_time => {
-                // Not by the short script: what it cannot do would look like a loss.
+                // Not as a brief holder: what cannot be done so would look like a loss.
                 let (slot, call) = (self.slot(&names), leave_call(&names, attempt, false));
                 let purpose = Purpose::Release {
                     key,
                     names,
                     attempt,
-                    alone: false,
+                    brief: false,
                     again: true,
                     listener,
                 };

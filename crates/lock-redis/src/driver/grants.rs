@@ -131,7 +131,7 @@ impl Driver {
             key: pending.key,
             names: pending.names,
             grant: grant.clone(),
-            exclusive: pending.request.mode == Mode::Exclusive,
+            brief: false,
             astray: pending.astray,
         };
         self.pledges.held.insert(attempt, held);
@@ -314,7 +314,7 @@ impl Driver {
             key,
             names,
             grant: grant.clone(),
-            exclusive: matches!(fence, Fence::Exclusive(_)),
+            brief: false,
             astray: false,
         };
         self.pledges.held.insert(attempt, held);
@@ -392,7 +392,7 @@ impl Driver {
                 grant.fence = Fence::Shared(version(value));
                 if let Some(held) = self.pledges.held.get_mut(&grant.attempt) {
                     held.grant.fence = grant.fence;
-                    held.exclusive = false;
+                    held.brief = false;
                 }
                 Ok(grant)
             }

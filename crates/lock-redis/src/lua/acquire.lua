@@ -37,7 +37,13 @@ local function head_is_dead()
   return false
 end
 
-if lock.c and lock.c > now and call('SISMEMBER', lock.C, attempt) == 1 then return {4, now} end
+if lock.c then
+  if lock.c <= now then
+    call('HDEL', lock.L, 'c')
+  elseif call('SISMEMBER', lock.C, attempt) == 1 then
+    return {4, now}
+  end
+end
 if lapse(lock) or patience == 'again' then admit(lock) end
 if patience == 'again' then
   while lock.q and head_is_dead() do admit(lock) end
@@ -49,22 +55,19 @@ if value then
   return {1, now, value}
 end
 
-local score = lock.q and call('ZSCORE', lock.W, party.line)
+local score = patience == 'again' and lock.q and call('ZSCORE', lock.W, party.line)
 local arrival, is_new = nil, 0
 if score then
   -- The word of life that `head_is_dead` waits for.
-  local asked = patience == 'again' and call('HGET', lock.L, 'm')
+  local asked = call('HGET', lock.L, 'm')
   if asked and string.match(asked, '^%S+') == score then call('HDEL', lock.L, 'm') end
-  arrival = lock.a + tonumber(score) % band
 else
   if lock.k and party.kind and lock.k ~= party.kind then
     settle(lock)
     return {3, now, lock.k}
   end
-  local head = lock.q and call('ZRANGE', lock.W, 0, 0, 'WITHSCORES') or {}
   local own_band = 128 - party.priority
-  local overtakes = not head[1] or own_band < math.floor(tonumber(head[2]) / band)
-  if overtakes and fits(lock, party, holders(lock)) then
+  if fits(lock, party, holders(lock)) and overtakes(lock, own_band) then
     if lock.q then count_bypass(lock, own_band * band, band) end
     if party.kind then bind(lock, party.kind) end
     value = hold(lock, party, party.lease)
@@ -75,7 +78,6 @@ else
     settle(lock)
     return {0, now}
   end
-  is_new = 1
   if not lock.q then
     -- In the middle, so that those who come again after a restart find their earlier place.
     lock.a = now - band / 2
@@ -84,9 +86,15 @@ else
   arrival = tonumber(ARGV[3])
   if arrival == 0 or arrival > now then arrival = now end
   local place = math.min(math.max(arrival - lock.a, 0), band - 1)
-  call('ZADD', lock.W, own_band * band + place, party.line)
-  if party.kind then bind(lock, party.kind) end
+  -- It may be there: the answer to an earlier request may have been lost.
+  is_new = call('ZADD', lock.W, 'NX', own_band * band + place, party.line)
+  if is_new == 0 then
+    score = call('ZSCORE', lock.W, party.line)
+  elseif party.kind then
+    bind(lock, party.kind)
+  end
 end
+if score then arrival = lock.a + tonumber(score) % band end
 
 if not lock.q or lock.q < now + residue * 1000 then
   call('PEXPIRE', lock.W, 2 * residue)

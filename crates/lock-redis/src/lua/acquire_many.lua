@@ -19,9 +19,8 @@ for place, lock in ipairs(locks) do
       return {4, now}
     end
     if lock.k and party.kind and lock.k ~= party.kind then return {3, now, lock.k} end
-    local head = lock.q and call('ZRANGE', lock.W, 0, 0, 'WITHSCORES') or {}
-    local overtakes = not head[1] or 128 - party.priority < math.floor(tonumber(head[2]) / band)
-    if not overtakes or not fits(lock, party, holders(lock)) then return {0, now} end
+    local enters = fits(lock, party, holders(lock)) and overtakes(lock, 128 - party.priority)
+    if not enters then return {0, now} end
   end
 end
 for place, lock in ipairs(locks) do

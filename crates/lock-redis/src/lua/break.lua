@@ -9,7 +9,7 @@ local function take_away(attempt, line)
   broken = broken + 1
 end
 if lock.h then
-  take_away(lock.h, lock.holder.line)
+  take_away(lock.h, lock.line)
 elseif lock.k then
   for _, attempt in ipairs(call('ZRANGE', lock.S, 0, -1)) do
     take_away(attempt, call('HGET', lock.L, 'i' .. attempt))

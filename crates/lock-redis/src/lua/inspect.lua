@@ -1,8 +1,8 @@
 -- Who holds and who waits; changes nothing. ARGV: how many waiters at most.
 -- Returns {now, fence, {party and until when of each holder}, {party and arrival of each waiter}}.
-local lock, held, waiters = open(1), {}, {}
+local lock, held, waiters = look(1), {}, {}
 if lock.h and string.sub(lock.h, 1, 1) ~= '~' and lock.e > now then
-  held = {lock.holder.line, lock.e}
+  held = {lock.line, lock.e}
 elseif lock.k then
   local sharers = call('ZRANGEBYSCORE', lock.S, now, '+inf', 'WITHSCORES')
   for place = 1, #sharers, 2 do

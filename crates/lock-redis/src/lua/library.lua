@@ -1,9 +1,11 @@
 -- What all scripts share. Times are microseconds of the server's clock since 2024, which numbers
 -- below 2^53 carry exactly. A lock has five keys, all in one hash slot:
 --
---   L hash   h   the exclusive holder's party (see `parse`), after a '~' while the key stays closed
---                after its loss
---            e   until when it holds; for a lease from its grant on if absent
+--   L hash   x<attempt>   party (see `parse`) of a brief holder: an exclusive one that came when
+--                nobody else was there, and has its first lease still. It leaves by an HDEL. Whoever
+--                comes meanwhile makes it a full one, and the HDEL finds nothing:
+--            h   the exclusive holder's party, after a '~' while the key stays closed after its loss
+--            e   until when it holds
 --            f   the last fencing base, which is the time of the last exclusive grant, or more
 --            q   there may be waiters in W; until when W lives
 --            a   what arrival times in W count from
@@ -46,7 +48,11 @@ local function parse(party)
   }
 end
 
-local function open(at)
+-- When the lease of a brief holder ends.
+local function ends(fence, party) return fence + parse(party).lease * 1000 end
+
+-- What is written of a lock.
+local function look(at)
   local fields = call('HMGET', KEYS[at], 'h', 'e', 'f', 'q', 'k', 'n', 't', 'c', 'r', 'a', 'u')
   local lock = {
     L = KEYS[at], W = KEYS[at + 1], S = KEYS[at + 2], P = KEYS[at + 3], C = KEYS[at + 4],
@@ -55,10 +61,26 @@ local function open(at)
     c = tonumber(fields[8]), r = fields[9], a = tonumber(fields[10]) or 0,
     u = tonumber(fields[11]) or 0,
   }
-  if fields[1] then
-    lock.holder = parse(fields[1])
-    lock.h = lock.holder.attempt
-    lock.e = lock.e or lock.f + lock.holder.lease * 1000
+  lock.line = fields[1]
+  if not lock.line and not lock.k then
+    local all = call('HGETALL', lock.L)
+    for place = 1, #all, 2 do
+      if string.sub(all[place], 1, 1) == 'x' then
+        lock.brief, lock.line = all[place], all[place + 1]
+        lock.e = ends(lock.f, lock.line)
+      end
+    end
+  end
+  lock.h = lock.line and string.match(lock.line, '^%S+')
+  return lock
+end
+
+-- The same, for scripts that change it.
+local function open(at)
+  local lock = look(at)
+  if lock.brief then
+    call('HDEL', lock.L, lock.brief)
+    call('HSET', lock.L, 'h', lock.line, 'e', lock.e)
   end
   return lock
 end
@@ -95,7 +117,7 @@ local function hold(lock, party, life)
   keep(lock, life)
   if not party.kind then
     lock.f = math.max(lock.f + 1, now)
-    lock.h, lock.e, lock.holder = attempt, until_when, party
+    lock.h, lock.e, lock.line = attempt, until_when, party.line
     call('HSET', lock.L, 'h', party.line, 'e', until_when, 'f', lock.f)
     return lock.f
   end
@@ -141,7 +163,7 @@ end
 -- Ends a holder uncleanly at a given time: at once, or with the key closed for its lock delay.
 local function lose(lock, attempt, at)
   local exclusive = lock.h == attempt
-  local line = exclusive and lock.holder.line or call('HGET', lock.L, 'i' .. attempt)
+  local line = exclusive and lock.line or call('HGET', lock.L, 'i' .. attempt)
   local delay = line and parse(line).delay or 0
   local closed, until_when = '~' .. attempt, at + delay * 1000
   if string.sub(attempt, 1, 1) == '~' or until_when <= now then
@@ -190,6 +212,12 @@ local function fits(lock, party, held)
   if held == 0 then return true end
   if lock.h or not party.kind then return false end
   return party.kind == 's' or party.of - lock.u >= party.count
+end
+
+-- Whether nobody of this band or an earlier one waits.
+local function overtakes(lock, own_band)
+  local head = lock.q and call('ZRANGE', lock.W, 0, 0, 'WITHSCORES') or {}
+  return not head[1] or own_band < math.floor(tonumber(head[2]) / band)
 end
 
 -- The oldest waiter of each later band was bypassed, if it came first; often enough, and it goes

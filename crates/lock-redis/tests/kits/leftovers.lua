@@ -5,21 +5,27 @@ local now = (clock[1] - 1704067200) * 1000000 + clock[2]
 local left = {}
 for _, key in ipairs(redis.call('KEYS', 'lock:*')) do
   local hash = string.match(key, '^(lock:{.*}):.$') or key
-  local line, e, f = unpack(redis.call('HMGET', hash, 'h', 'e', 'f'))
-  local lease = line and string.match(line, '^%S+ %S+ %S+ %S+ %S+ (%d+)')
-  local crashed = lease and tonumber(e or f + lease * 1000) <= now
+  local fields, brief = {}, nil
+  local all = redis.call('HGETALL', hash)
+  for place = 1, #all, 2 do
+    fields[all[place]] = all[place + 1]
+    if string.sub(all[place], 1, 1) == 'x' then brief = all[place + 1] end
+  end
+  local lease = brief and string.match(brief, '^%S+ %S+ %S+ %S+ %S+ (%d+)')
+  local crashed = fields.h and tonumber(fields.e) <= now
+    or lease and fields.f + lease * 1000 <= now
   local sharers = redis.call('ZRANGE', hash .. ':s', -1, -1, 'WITHSCORES')
   crashed = crashed or sharers[1] and tonumber(sharers[2]) <= now
   local clean = key == hash .. ':c'
   if key == hash then
     clean = true
-    for _, field in ipairs(redis.call('HKEYS', hash)) do
+    for field in pairs(fields) do
       clean = clean and (field == 'f' or field == 't' or field == 'c')
     end
   end
   local waiters = redis.call('ZCARD', hash .. ':w')
   if waiters > 0 or not (clean or crashed) then
-    left[#left + 1] = key .. ' ' .. table.concat(redis.call('HGETALL', hash), ' ')
+    left[#left + 1] = key .. ' ' .. table.concat(all, ' ')
   end
   if redis.call('TTL', key) <= 0 then left[#left + 1] = key .. ' has no end' end
 end

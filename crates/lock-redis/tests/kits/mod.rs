@@ -122,15 +122,10 @@ impl RedisKit {
         let hash = format!("lock:{{{}}}", key.encoded());
         match fault {
             Fault::ExpireLease => {
-                let node = self.node_of(&hash)?;
-                let fields = node.query::<Vec<String>>(&format!("HKEYS {hash}"))?;
-                if fields.iter().any(|field| field == "h") {
-                    node.query::<()>(&format!("HSET {hash} e 1"))?;
-                }
-                for sharer in node.query::<Vec<String>>(&format!("ZRANGE {hash}:s 0 -1"))? {
-                    node.query::<()>(&format!("ZADD {hash}:s 1 {sharer}"))?;
-                }
-                Ok(())
+                let mut expire = redis::cmd("EVAL");
+                expire.arg(include_str!("expire.lua")).arg(2);
+                expire.arg(&hash).arg(format!("{hash}:s"));
+                Ok(expire.query(&mut self.node_of(&hash)?.connect()?)?)
             }
             Fault::DeleteRecord => self.node_of(&hash)?.query(&format!("DEL {hash} {hash}:s")),
             Fault::Disconnect => self

@@ -1,16 +1,19 @@
 //! Slots of a cluster that move from one master to another.
 
-use lock_core::Released;
-use lock_redis::RedisConfig;
-use lock_testkit::services::redis::RedisCluster;
+use lock_core::{ErrorKind, Released};
+use lock_redis::{RedisConfig, Topology};
+use lock_testkit::services::redis::{RedisCluster, RedisServer};
 
-use crate::support::{Client, in_background, patient};
+use crate::support::{Client, in_background, patient, refusal};
 
 #[test]
 fn locks_move_with_their_slot() {
     let cluster = RedisCluster::start().unwrap();
     let config = || RedisConfig::cluster(cluster.urls());
     let (near, far) = (Client::new(config()), Client::new(config()));
+    // One that learns the map and then asks nothing until the slot has moved.
+    let outdated = Client::new(config());
+    assert!(outdated.is_idle("moving"));
     let slot = cluster.slot_of("{moving}").unwrap();
     let from = cluster.first_owner_of(slot);
     let to = (from + 1) % 3;
@@ -37,6 +40,8 @@ fn locks_move_with_their_slot() {
             .to_uppercase()
             .contains("MOVED")
     );
+    let report = outdated.report("moving").unwrap();
+    assert_eq!(report.holders.len(), 1, "{report:?}");
     let waiting = in_background(&near.lock("moving"));
     near.until_queued("moving", 1);
     assert_eq!(second.release_blocking().unwrap(), Released::Released);
@@ -74,4 +79,35 @@ fn a_master_that_is_gone_stops_its_slots_only() {
     }
     cluster.masters()[gone].start_again().unwrap();
     client.passes(lost[0]);
+}
+
+#[test]
+fn a_cluster_is_told_from_a_server_and_moves_are_followed() {
+    let cluster = RedisCluster::start().unwrap();
+    let error = refusal(RedisConfig::at(cluster.urls().remove(0)));
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(
+        error.message().contains("topology = \"cluster\""),
+        "{error}"
+    );
+    let server = RedisServer::start().unwrap();
+    let mut config = RedisConfig::at(server.url());
+    config.topology = Some(Topology::Cluster);
+    assert_eq!(refusal(config).kind(), ErrorKind::InvalidConfig);
+
+    let client = Client::new(RedisConfig::cluster(cluster.urls()));
+    let lock = client.lock("a");
+    let slot = cluster.slot_of("lock:{a}").unwrap();
+    let from = cluster.first_owner_of(slot);
+    let to = (from + 1) % 3;
+    let guard = lock.acquire_with(&patient()).wait().unwrap();
+    cluster.begin_move(slot, from, to).unwrap();
+    // ASK: the keys are there already, the slot is not.
+    guard.release_blocking().unwrap();
+    let guard = lock.acquire_with(&patient()).wait().unwrap();
+    cluster.end_move(slot, to).unwrap();
+    // MOVED.
+    assert!(lock.try_acquire().wait().unwrap().is_none());
+    guard.release_blocking().unwrap();
+    client.passes("a");
 }

@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lock_core::{
-    AcquireOptions, InspectQuery, Keepalive, KeyReport, Lock, LockBackend, LockGuard, LockKey,
-    Released, Result, block_on,
+    AcquireOptions, Error, InspectQuery, Keepalive, KeyReport, Lock, LockBackend, LockGuard,
+    LockKey, Released, Result, block_on,
 };
 use lock_redis::{RedisBackend, RedisConfig};
+use lock_testkit::services::redis::RedisServer;
 
 /// How long what should happen soon may take on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +89,25 @@ impl Client {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// The server's configuration for a user of it.
+pub(crate) fn with_password(server: &RedisServer, user: &str, password: &str) -> RedisConfig {
+    let credentials = format!("://{user}:{password}@");
+    RedisConfig::at(server.url().replace("://", &credentials))
+}
+
+pub(crate) fn works(config: RedisConfig) {
+    Client::new(config).passes("a");
+}
+
+/// The error of an acquire; it shows no secret, neither to people nor to programmers.
+pub(crate) fn refusal(config: RedisConfig) -> Error {
+    let lock = Client::new(config).lock("a");
+    let error = lock.acquire_with(&patient()).wait().unwrap_err();
+    let shown = format!("{error} {error:?} {lock:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    error
 }
 
 impl Drop for Client {

@@ -41,8 +41,10 @@ pub(crate) struct Built {
     /// Around it, as far as the settings say.
     watch: Watch,
     /// Makes what is for users of one key alone, where there is such a thing.
-    of_key: Option<fn(&LockKey) -> Arc<dyn CountsHolders>>,
+    of_key: Option<ForKey>,
 }
+
+type ForKey = fn(&LockKey) -> Arc<dyn CountsHolders>;
 
 /// A backend for users of one key alone, which knows who holds it through itself.
 pub(crate) trait CountsHolders: LockBackend {

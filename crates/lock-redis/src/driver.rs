@@ -50,7 +50,8 @@ pub(crate) struct Driver {
     /// Whether the cluster's slots are being asked for.
     mapping: bool,
     /// What is sent and not answered, by number; numbers rise, so the first is the oldest.
-    calls: BTreeMap<u64, Open>,
+    /// Boxed: the map moves them about.
+    calls: BTreeMap<u64, Box<Open>>,
     last_call: u64,
     /// What waits for a connection.
     unsent: Vec<Open>,

@@ -30,8 +30,8 @@ impl Driver {
             }
         }
         match result {
-            Ok(answer) => self.answer(open, &answer),
-            Err(failure) => self.failed(open, &failure),
+            Ok(answer) => self.answer(*open, &answer),
+            Err(failure) => self.failed(*open, &failure),
         }
     }
 

@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use lock_core::clock::Instant;
 use lock_core::{BoxFuture, Error, ErrorKind, OwnerToken, Result, runtime};
-use redis::aio::ConnectionLike as _;
 
 use super::calls::{Open, Purpose};
 use super::time::Due;
@@ -69,7 +68,7 @@ impl Link {
     fn send(&self, number: u64, command: redis::Cmd) {
         if let Some(mut connection) = self.connection() {
             self.in_flight.push(Box::pin(async move {
-                let result = connection.req_packed_command(&command).await;
+                let result = connection.send_packed_command(&command).await;
                 (number, result.and_then(redis::Value::extract_error))
             }));
         }
@@ -81,7 +80,7 @@ impl Link {
             self.in_flight.push(Box::pin(async move {
                 let mut both = redis::pipe();
                 both.cmd("ASKING").ignore().add_command(command);
-                let result = connection.req_packed_commands(&both, 1, 1).await;
+                let result = connection.send_packed_commands(&both, 1, 1).await;
                 let result = result
                     .map(|values| values.into_iter().next().unwrap_or(redis::Value::Nil))
                     .and_then(redis::Value::extract_error);
@@ -247,7 +246,7 @@ impl Driver {
         drop(link);
         for number in numbers {
             if let Some(open) = self.calls.remove(&number) {
-                self.unanswered(open);
+                self.unanswered(*open);
             }
         }
         if self.nodes.is_cluster() {
@@ -351,7 +350,7 @@ impl Driver {
             link.send(number, command);
         }
         self.last_call = number;
-        self.calls.insert(number, open);
+        self.calls.insert(number, Box::new(open));
     }
 
     fn keep_unsent(&mut self, open: Open) {

@@ -171,7 +171,7 @@ impl Driver {
                 Some(node) => self.give_up(&node),
                 None => {
                     if let Some((_, open)) = self.calls.pop_first() {
-                        self.unanswered(open);
+                        self.unanswered(*open);
                     }
                 }
             }

@@ -16,7 +16,7 @@ use crate::office::{Office, Outlook};
 use crate::{patrol, writer};
 
 /// How long a key that was contended until its release is left to others. Whoever comes back at once
-/// would take it again and again, while the others have to wait between two looks at the database.
+/// would take it again and again between two looks of the others at the database.
 const COURTESY: Duration = Duration::from_micros(50);
 
 /// What the first contact of an attempt came to.

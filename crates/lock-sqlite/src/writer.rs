@@ -115,7 +115,8 @@ fn is_needed(office: &Office) -> bool {
     !office.inbox().is_empty() || office.inbox().patrol.are_given() || office.needs_checkpoint()
 }
 
-/// Gives a crowd the time to come back. Says whether it did.
+/// Gives a crowd the time to come back. Says whether it did. If not, it is a crowd all the same, until
+/// a command comes alone.
 fn linger(office: &Office) -> bool {
     if !office.inbox().is_preferred() {
         return false;
@@ -127,7 +128,6 @@ fn linger(office: &Office) -> bool {
             return true;
         }
     }
-    office.inbox().prefer(false);
     false
 }
 

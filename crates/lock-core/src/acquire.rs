@@ -274,7 +274,7 @@ impl Attempt {
     }
 
     /// The first contact with the backend; answers at once when nobody is in the way.
-    #[inline]
+    #[inline(always)]
     fn ask(&mut self) -> Option<Result<Option<LockGuard>>> {
         self.state = State::Over;
         if self.generation != fork::generation() {
@@ -321,7 +321,7 @@ impl Attempt {
     }
 
     /// Turns the backend's answer into a guard, or ends the attempt.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, outcome: Result<Option<Grant>>, mode: Mode) -> Result<Option<LockGuard>> {
         match outcome {
             Ok(Some(grant)) => {

@@ -124,16 +124,40 @@ impl Tracked {
         Ok(())
     }
 
-    /// Refuses what the backend has granted at once, if a shutdown may not have seen that.
+    /// Whether a shutdown may not have seen what the backend has granted just now.
     ///
     /// Invariant: as in [`begin`](Self::begin), where the backend's count stands for the note.
     #[inline]
-    fn slipped_through(&self, key: &LockKey, attempt: OwnerToken) -> Option<Error> {
-        if self.counts.is_none() || !self.gate.is_closed() {
-            return None;
+    fn is_watched(&self) -> bool {
+        self.counts.is_some() && self.gate.is_closed()
+    }
+
+    /// Notes what the backend has answered, and refuses a grant that slipped through a shutdown.
+    #[cold]
+    fn answered(
+        &self,
+        key: &LockKey,
+        attempt: OwnerToken,
+        step: Step<Result<Option<Grant>>>,
+    ) -> Step<Result<Option<Grant>>> {
+        match step {
+            Step::Ready(Ok(Some(_))) => {
+                self.abandon(key, attempt);
+                Step::Ready(Err(self.closed()))
+            }
+            Step::Ready(Ok(None) | Err(_)) => {
+                self.leave(attempt);
+                step
+            }
+            Step::Waiting(future) => {
+                self.wait(attempt);
+                let tracked = self.shared();
+                Step::wait(async move {
+                    let outcome = tracked.until_closed(future).await;
+                    tracked.settle(&[attempt], outcome)
+                })
+            }
         }
-        self.abandon(key, attempt);
-        Some(self.closed())
     }
 
     /// The attempt must wait. Its step has not been polled, so nothing is queued yet.
@@ -200,30 +224,16 @@ impl LockBackend for Tracked {
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
-        let attempt = request.attempt;
-        if let Err(closed) = self.begin(attempt) {
-            return Step::Ready(Err(closed));
+        // One variable, which the caller has made room for: to move an answer costs as much as to
+        // note it.
+        let mut step = match self.begin(request.attempt) {
+            Ok(()) => self.backend.acquire(key, request),
+            Err(closed) => Step::Ready(Err(closed)),
+        };
+        if !matches!(step, Step::Ready(Ok(Some(_)))) || self.is_watched() {
+            step = self.answered(key, request.attempt, step);
         }
-        let step = self.backend.acquire(key, request);
-        match step {
-            // Untouched: to move an answer costs as much as to note it.
-            Step::Ready(Ok(Some(_))) => match self.slipped_through(key, attempt) {
-                Some(closed) => Step::Ready(Err(closed)),
-                None => step,
-            },
-            Step::Ready(Ok(None) | Err(_)) => {
-                self.leave(attempt);
-                step
-            }
-            Step::Waiting(future) => {
-                self.wait(attempt);
-                let tracked = self.shared();
-                Step::wait(async move {
-                    let outcome = tracked.until_closed(future).await;
-                    tracked.settle(&[attempt], outcome)
-                })
-            }
-        }
+        step
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

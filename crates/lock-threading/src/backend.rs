@@ -77,8 +77,14 @@ impl Tables {
         let table = self.current();
         if request.mode == Mode::Exclusive && !table.is_closed() {
             let counter = Some(request.attempt.counter());
-            if let Some(number) = table.try_hold(place.hash, counter, || held(place, request)) {
-                return Step::Ready(grant(request.attempt, Pass::exclusive(number)).map(Some));
+            if let Some(number) = table.try_hold(place.hash, counter, || held(place, request))
+                && let Some(fence) = fence(Pass::exclusive(number))
+            {
+                return Step::Ready(Ok(Some(Grant {
+                    attempt: request.attempt,
+                    fence,
+                    validity: None,
+                })));
             }
         }
         self.acquire_crowded(place, key, request)
@@ -182,7 +188,7 @@ fn check(request: &Request) -> Result<()> {
 }
 
 /// What the table keeps of a request.
-#[inline]
+#[inline(always)]
 fn held(place: &Place, request: &Request) -> Held<Name, Known> {
     Held {
         key: place.name.clone(),

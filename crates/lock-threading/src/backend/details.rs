@@ -48,7 +48,7 @@ impl Details for Known {
 }
 
 impl Known {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(request: &Request, view: u64) -> Self {
         let has_words = request.label.is_some() || request.record.is_some();
         Self {

@@ -295,7 +295,7 @@ where
     ///
     /// # Panics
     /// When it would park the lock I/O thread, in a waker or callback that runs there.
-    #[inline]
+    #[inline(always)]
     pub fn wait(self) -> KeyGuard<'a, K> {
         let (table, hash) = (self.0.locks.table(), self.0.hash());
         match hold_alone(table, hash, self.0.key) {

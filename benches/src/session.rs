@@ -1,5 +1,7 @@
 //! One run of a bench: its sections, its bars, and how it ended.
 
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,9 +19,13 @@ const MOST_FOREIGN_CORES: f64 = 0.2;
 /// One run of a bench.
 #[derive(Debug)]
 pub struct Session {
+    name: String,
     rounds: usize,
     only: Option<String>,
     verdicts: Vec<Verdict>,
+    /// Where the page about this run goes, if it is wanted.
+    folder: Option<PathBuf>,
+    page: String,
 }
 
 impl Session {
@@ -28,20 +34,27 @@ impl Session {
     /// # Errors
     /// When an option is unknown.
     pub fn start(name: &str) -> Result<Self> {
-        let session = Self::with_arguments(std::env::args().skip(1))?;
-        println!(
-            "bench {name}: {} rounds; {}",
-            session.rounds,
-            machine::description()
+        let mut session = Self::with_arguments(std::env::args().skip(1))?;
+        name.clone_into(&mut session.name);
+        let about = format!("{} rounds; {}", session.rounds, machine::description());
+        println!("bench {name}: {about}");
+        let options: Vec<String> = std::env::args().skip(1).collect();
+        let options = options.join(" ");
+        session.page = format!(
+            "# Bench `{name}`\n\nWritten by `cargo xtask bench {name} {options}`: {about}, built for {}.\n\n",
+            std::env::consts::ARCH
         );
         Ok(session)
     }
 
     fn with_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut session = Self {
+            name: String::new(),
             rounds: ROUNDS,
             only: None,
             verdicts: Vec::new(),
+            folder: None,
+            page: String::new(),
         };
         while let Some(option) = arguments.next() {
             let mut value = || {
@@ -54,7 +67,10 @@ impl Session {
                     session.rounds = rounds;
                 }
                 "--only" => session.only = Some(value()?),
-                _ => bail!("no option `{option}`; there are `--rounds N` and `--only WORD`"),
+                "--write" => session.folder = Some(value()?.into()),
+                _ => bail!(
+                    "no option `{option}`; there are `--rounds N`, `--only WORD` and `--write FOLDER`"
+                ),
             }
         }
         Ok(session)
@@ -100,12 +116,26 @@ impl Session {
         let figures: Vec<f64> = rounds.iter().map(figure).collect();
         let (figure, limit, verdict) = bar.judge(rounds, &figures);
         let (name, figure, limit) = (bar.name(), rounded(figure), rounded(limit));
-        println!("bar {name}: {figure} (limit {limit}): {verdict}");
+        let line = format!("bar {name}: {figure} (limit {limit}): {verdict}");
+        println!("{line}");
+        self.page += &format!("    {line}\n");
         self.verdicts.push(verdict);
         verdict
     }
 
-    /// Ends the run: fails when no bar was judged. A bar that falls short is a finding, which the
+    /// Prints a table or a remark, which also stands on the page that `--write` wants.
+    pub fn show(&mut self, what: impl Display) {
+        println!("\n{what}");
+        self.page += &format!("\n{what}\n");
+    }
+
+    /// Where pictures go: beside the page, or among what is built.
+    pub fn folder(&self) -> &Path {
+        let usual = Path::new("target/benchmarks");
+        self.folder.as_deref().unwrap_or(usual)
+    }
+
+    /// Ends the run: fails when no bar was judged, or the page cannot be written. A bar that falls short is a finding, which the
     /// report tells, and no failure of the bench.
     pub fn finish(self) -> ExitCode {
         let count = |wanted| self.verdicts.iter().filter(|v| **v == wanted).count();
@@ -119,7 +149,25 @@ impl Session {
             println!("error: no bar was judged; does `--only` match a section?");
             return ExitCode::FAILURE;
         }
-        ExitCode::SUCCESS
+        match self.write_page() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn write_page(&self) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = folder.join(format!("{}.md", self.name));
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, &self.page))
+            .with_context(|| format!("writing {}", path.display()))?;
+        println!("page: {}", path.display());
+        Ok(())
     }
 }
 
@@ -161,6 +209,24 @@ mod tests {
         assert!(chosen.wants("file-cold"));
         assert!(!chosen.wants("file-warm"));
         assert!(session("").unwrap().wants("anything"));
+    }
+
+    #[test]
+    fn a_page_has_what_was_shown_and_judged() {
+        let folder = std::env::temp_dir().join(format!("lock-bench-page-{}", std::process::id()));
+        let mut session = session(&format!("--rounds 1 --write {}", folder.display())).unwrap();
+        session.name = "example".to_owned();
+        let rounds = session.section("any", |_| Ok(())).unwrap().unwrap();
+        session.show("a table");
+        session.judge(&rounds, &Bar::at_most("small", 2.0), |_| 1.0);
+        assert_eq!(session.folder(), folder);
+        session.finish();
+        let page = std::fs::read_to_string(folder.join("example.md")).unwrap();
+        assert!(
+            page.contains("a table\n") && page.contains("bar small: 1.00"),
+            "{page}"
+        );
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -61,9 +61,9 @@ fn tasks(session: &mut Session) -> Result<()> {
         let spread = format!("{:.3}", rounds.median(&format!("{who}, 64, spread")));
         table.row(std::iter::once(who.to_owned()).chain(cells).chain([spread]));
     }
-    println!(
-        "\nmillion pairs per second; the spread is the first task's finish by the last's\n{table}"
-    );
+    session.show(format_args!(
+        "Million pairs per second; the spread is the first task's finish by the last's.\n\n{table}"
+    ));
     Ok(())
 }
 
@@ -175,9 +175,9 @@ fn threads(session: &mut Session) -> Result<()> {
         let share = format!("{:.2}", rounds.median(&format!("{who}, 16, least share")));
         table.row(std::iter::once(who.to_owned()).chain(cells).chain([share]));
     }
-    println!(
-        "\nmillion pairs per second; the share is the unluckiest thread's by a fair one's\n{table}"
-    );
+    session.show(format_args!(
+        "Million pairs per second; the share is the unluckiest thread's by a fair one's.\n\n{table}"
+    ));
     Ok(())
 }
 

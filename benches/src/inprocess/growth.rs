@@ -46,8 +46,8 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         ]);
     }
     plot.add(Series::new("queue, leave, drain", each));
-    println!("\n{table}");
-    plot.write()
+    session.show(table);
+    plot.write(session)
 }
 
 fn at(count: usize) -> String {

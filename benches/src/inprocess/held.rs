@@ -55,8 +55,8 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
             points.map(|(held, ns)| (*held as f64, ns)),
         ));
     }
-    println!("\n{table}");
-    plot.write()
+    session.show(table);
+    plot.write(session)
 }
 
 fn at(who: &str, held: usize) -> String {

@@ -40,7 +40,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         );
         table.row([who.to_owned(), left, held]);
     }
-    println!("\n{table}");
+    session.show(table);
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! Line plots as SVG, for the documents.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use lock_benches::Session;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
@@ -55,14 +55,15 @@ impl Plot {
         self.series.push(series);
     }
 
-    /// Writes `inprocess-<name>.svg` into `target/benchmarks`.
-    pub(crate) fn write(&self) -> Result<()> {
-        let folder = PathBuf::from("target/benchmarks");
-        std::fs::create_dir_all(&folder).context("making target/benchmarks")?;
-        let path = folder.join(format!("inprocess-{}.svg", self.name));
-        std::fs::write(&path, self.drawn()?)
+    /// Writes `inprocess-<name>.svg` into the session's folder, and shows it on its page.
+    pub(crate) fn write(&self, session: &mut Session) -> Result<()> {
+        let file = format!("inprocess-{}.svg", self.name);
+        let path = session.folder().join(&file);
+        let drawn = self.drawn()?;
+        std::fs::create_dir_all(session.folder())
+            .and_then(|()| std::fs::write(&path, drawn))
             .with_context(|| format!("writing {}", path.display()))?;
-        println!("plot: {}", path.display());
+        session.show(format_args!("![{} by {}]({file})", self.up, self.across));
         Ok(())
     }
 

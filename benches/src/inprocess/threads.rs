@@ -57,7 +57,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         let cells = each.map(|figure| format!("{figure:.1}"));
         table.row(std::iter::once(who.to_owned()).chain(cells));
     }
-    println!("\n{table}");
+    session.show(table);
     Ok(())
 }
 

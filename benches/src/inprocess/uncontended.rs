@@ -60,8 +60,8 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
             points.map(|(count, ns)| (*count as f64, ns)),
         ));
     }
-    println!("\n{table}");
-    plot.write()
+    session.show(table);
+    plot.write(session)
 }
 
 const NAMES: [&str; 16] = [

@@ -53,7 +53,7 @@ impl Bench {
             table
                 .row([processes as f64, cost.messages, cost.per_second].map(|f| format!("{f:.1}")));
         }
-        println!("\n64 waiters in all\n{table}");
+        session.show(format_args!("64 waiters in all:\n\n{table}"));
         Ok(())
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         Ok(())
     })?;
     if let (Some(single), Some(passed), Some(fought)) = (&single, &passed, &fought) {
-        println!("\n{}", table(&peers, single, passed, fought));
+        session.show(table(&peers, single, passed, fought));
     }
     if let Some(fought) = &fought {
         let ours: f64 = fought
@@ -88,7 +88,9 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         ensure!(ours == 0.0, "two holders of ours were inside at once");
         let theirs = |round: &Round| round.get("distributed-lock: violations");
         let total: f64 = fought.iter().map(theirs).sum();
-        println!("distributed-lock-file let two holders in at once {total} times; ours never");
+        session.show(format_args!(
+            "distributed-lock-file let two holders in at once {total} times; ours never"
+        ));
     }
     Ok(())
 }

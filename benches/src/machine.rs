@@ -115,14 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn own_work_is_not_foreign() {
-        let (before, start) = (ProcessorTime::now().unwrap(), std::time::Instant::now());
-        let mut ticks = 0;
-        while ticks < 20 {
-            ticks = ProcessorTime::now().unwrap().ours.as_millis() / 10;
-        }
-        let after = ProcessorTime::now().unwrap();
-        let mine = after.ours - before.ours;
-        assert!(mine > Duration::ZERO && mine <= start.elapsed() * 2);
+    fn own_work_is_ours_and_the_machines() {
+        let before = ProcessorTime::now().unwrap();
+        // Other tests of this program may run beside this one, and count as well.
+        let after = loop {
+            let now = ProcessorTime::now().unwrap();
+            if now.ours - before.ours >= Duration::from_millis(200) {
+                break now;
+            }
+        };
+        assert!(after.all > before.all);
     }
 }

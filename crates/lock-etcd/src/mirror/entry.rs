@@ -120,6 +120,8 @@ impl Entry {
     pub(super) fn follow_from(&self, revision: i64) {
         let mut state = self.state();
         state.followed_from = revision;
+        // What was read before was given up with the line: later events are news again.
+        state.read_at = revision;
         state.line = None;
         state.looked = None;
         state.early.clear();

@@ -100,6 +100,28 @@ fn nobody_is_let_in_by_a_line_that_may_miss_a_holder() {
 }
 
 #[test]
+fn an_event_that_a_given_up_line_had_is_news_to_the_next() {
+    let world = World::new();
+    let (_, second) = record(&world.entry.place, Mode::Shared, false, 5);
+    let came = Event {
+        entry: Some(second.clone()),
+        ..Event::default()
+    };
+    let late = world.line(4, &[&world.first, &world.waits]);
+    world
+        .entry
+        .seed(world.line(5, &[&world.first, &second, &world.waits]));
+    world.entry.follow_from(3);
+    world.entry.apply(&came);
+    world.entry.seed(late);
+    world.entry.apply(&deleted(&world.first, 6));
+    assert!(!world.lets_in(), "the second holder was forgotten");
+    // The control: once that one has left it is the waiter's turn.
+    world.entry.apply(&deleted(&second, 7));
+    assert!(world.lets_in());
+}
+
+#[test]
 fn a_waiter_whose_record_was_not_seen_is_not_taken_for_gone() {
     let mut world = World::new();
     let early = world.line(1, &[&world.first]);

@@ -202,11 +202,12 @@ impl Client {
         let Some(hold) = self.table.hold(attempt) else {
             return;
         };
-        // A change deletes the record and makes another one.
-        let _unchanged = hold.changing.lock().await;
-        let stand = hold.stand();
-        let span = Span::key(hold.place.holder(stand.mode, attempt));
         while self.table.hold(attempt).is_some() && hold.session.is_alive() {
+            // A change deletes the record and makes another one. Not kept over the pause: changes
+            // and the release would wait for as long as nobody answers.
+            let unchanged = hold.changing.lock().await;
+            let stand = hold.stand();
+            let span = Span::key(hold.place.holder(stand.mode, attempt));
             if let Ok(range) = self.cluster.range(&span).await {
                 let same = |entry: &KeyValue| entry.create_revision == stand.created;
                 if !range.kvs.first().is_some_and(same) {
@@ -214,6 +215,7 @@ impl Client {
                 }
                 return;
             }
+            drop(unchanged);
             tokio::time::sleep(AGAIN).await;
         }
     }

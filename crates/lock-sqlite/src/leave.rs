@@ -22,7 +22,7 @@ pub(crate) struct Leave {
     /// The short way, for a key that nobody waits for, failed or is not worth a try.
     tried: bool,
     held: bool,
-    /// Others hold the key now.
+    /// Another one holds the key exclusively now.
     is_handed_over: bool,
 }
 
@@ -71,6 +71,8 @@ impl Command for Leave {
         if self.run_alone(work.database, work.session)? {
             return Ok(());
         }
+        // What an earlier run found was rolled back.
+        (self.held, self.is_handed_over) = (false, false);
         let seat = Seat {
             session: work.session.id(),
             attempt: self.attempt.counter(),
@@ -91,7 +93,9 @@ impl Command for Leave {
         match outcome {
             Ok(()) => {
                 office.attempts().forget(self.attempt);
-                office.note_release(&self.key, self.is_handed_over);
+                if self.held || self.is_handed_over {
+                    office.note_release(&self.key, self.is_handed_over);
+                }
             }
             Err(error) => {
                 tracing::debug!(key = %self.key, %error, "a release is still owed");

@@ -33,7 +33,7 @@ pub(crate) fn try_now(office: &Arc<Office>, mut enter: Enter) -> Tried {
     }
     match office.outlook(enter.key()) {
         Outlook::Taken if enter.request().wait != Wait::Now => return Tried::Waits(enter),
-        Outlook::JustFreed => std::thread::sleep(COURTESY),
+        Outlook::JustFreed if enter.request().wait != Wait::Now => std::thread::sleep(COURTESY),
         _ => {}
     }
     let Some(outcome) = office.try_soon(&mut enter) else {

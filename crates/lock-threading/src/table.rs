@@ -341,7 +341,8 @@ impl<K: Send, D: Details> Table<K, D> {
         usize::from(alone == Some(true)) + here
     }
 
-    /// How many keys are held or waited for.
+    /// How many keys are held or waited for. One that somebody took ahead of a waiter that is on its
+    /// way counts twice.
     pub(crate) fn len(&self) -> usize {
         let (mut alone, mut queued) = (0, 0);
         self.visit(|_, _, _| alone += 1, |_, _| queued += 1);

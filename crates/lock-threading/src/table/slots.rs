@@ -10,7 +10,7 @@ const REMAINDERS: usize = 256;
 /// Which room, by the remainder, and how many rooms there are. The first remainders have a room each.
 const ROOMS: ([u8; REMAINDERS], usize) = rooms();
 
-/// Rooms have from four to seven remainders each, so that their hash tables do not all double at the
+/// Rooms have from four to eight remainders each, so that their hash tables do not all double at the
 /// same number of keys, half empty then.
 const fn rooms() -> ([u8; REMAINDERS], usize) {
     const COUNT: usize = 46;

@@ -24,6 +24,7 @@ const CHECKERS: [Checker; 2] = [
             ("two-keys-of-one-slot", 150),
             ("an-open-slot", 400),
             ("seen-or-sees", 75),
+            ("an-attempt-leaves", 50),
             ("a-waiter-leaves", 100),
             ("a-called-waiter-leaves", 100),
             ("a-waiter-leaves-before-another", 1_500),

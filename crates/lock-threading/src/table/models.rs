@@ -10,7 +10,7 @@ use std::task::{Poll, Wake, Waker};
 
 use lock_core::{Mode, OwnerToken};
 
-use super::{Ask, Claim, Entered, Held, Table};
+use super::{Ask, Claim, Details, Entered, Held, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering, UnsafeCell};
 
@@ -125,20 +125,24 @@ impl Shared {
         fairness: Fairness,
         waker: Option<&Waker>,
     ) -> Entered {
-        let ask = Ask {
-            hash: HASH,
-            mode: Mode::Exclusive,
-            priority: 0,
-            attempt,
-            fairness,
-            waker,
-        };
+        let ask = ask(attempt, fairness, waker);
         let entered = self.table.enter(&ask, |kept| *kept == key, held(key));
         entered.unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 
     fn look(&self, key: u64, attempt: OwnerToken, waker: &Waker) -> Option<Poll<super::Pass>> {
         self.table.poll(HASH, |kept| *kept == key, attempt, waker)
+    }
+}
+
+fn ask(attempt: OwnerToken, fairness: Fairness, waker: Option<&Waker>) -> Ask<'_> {
+    Ask {
+        hash: HASH,
+        mode: Mode::Exclusive,
+        priority: 0,
+        attempt,
+        fairness,
+        waker,
     }
 }
 
@@ -238,6 +242,50 @@ fn a_newcomer_takes_an_open_slot() {
     assert!(shared.is_empty());
 }
 
+/// What is kept about a holder that leaves by its attempt.
+struct Known(OwnerToken);
+
+impl Details for Known {
+    const ASKS_AGAIN: bool = true;
+
+    fn attempt(&self) -> Option<OwnerToken> {
+        Some(self.0)
+    }
+
+    fn note_grant(&mut self) {}
+}
+
+/// Tries for the key, and leaves by the attempt. Returns whether it held.
+fn try_and_leave_by_attempt(table: &Table<u64, Known>) -> bool {
+    let attempt = OwnerToken::mint();
+    let make = || Held {
+        key: 0,
+        details: Known(attempt),
+    };
+    let holds = table
+        .try_hold(HASH, Some(attempt.counter()), make)
+        .is_some()
+        || {
+            let entered = table.enter(&ask(attempt, Fairness::FirstCome, None), |_| true, make());
+            matches!(entered, Ok(Entered::Holds(_)))
+        };
+    let left = table
+        .release_attempt(HASH, attempt.counter())
+        .unwrap_or_else(|_| table.leave(HASH, |_| true, Claim::Attempt(attempt)));
+    assert_eq!(left, holds, "it held, and was not there when it left");
+    holds
+}
+
+/// A holder leaves by its attempt while another looks in the room, and goes away again.
+fn an_attempt_leaves_before_eyes() {
+    let table = Arc::new(Table::new(1));
+    let there = Arc::clone(&table);
+    let other = thread::spawn(move || try_and_leave_by_attempt(&there));
+    let held = try_and_leave_by_attempt(&table);
+    assert!(other.join().unwrap() || held, "nobody was let in");
+    assert_eq!(table.len(), 0);
+}
+
 /// A flag is raised, and then it is looked who holds: whoever came before is seen, and whoever comes
 /// later sees the flag.
 fn a_holder_is_seen_or_sees() {
@@ -316,6 +364,11 @@ mod exhaustive {
     #[test]
     fn a_newcomer_and_an_open_slot() {
         check("an-open-slot", a_newcomer_takes_an_open_slot);
+    }
+
+    #[test]
+    fn an_attempt_that_leaves_before_eyes() {
+        check("an-attempt-leaves", an_attempt_leaves_before_eyes);
     }
 
     #[test]

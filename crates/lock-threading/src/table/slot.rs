@@ -62,6 +62,7 @@ pub(super) enum Look {
     Free,
     /// Held under this number, by this attempt if it was not left meanwhile.
     Held {
+        tag: u64,
         number: u64,
         attempt: u64,
     },
@@ -166,6 +167,7 @@ impl<T> Slot<T> {
                 return match number_of(word) {
                     0 => Look::Free,
                     number => Look::Held {
+                        tag: word >> TAG_SHIFT,
                         number,
                         attempt: self.attempt.load(Ordering::Relaxed),
                     },

@@ -87,25 +87,18 @@ impl<T: Send, R: Default> Slots<T, R> {
         hash: u64,
         attempt: u64,
     ) -> Result<Option<Left<T>>, Crowded> {
-        let slot = self.slot(hash);
+        let (slot, tag) = (self.slot(hash), tag(hash));
         loop {
             match slot.look() {
                 Look::Crowded => return Err(Crowded),
                 Look::Held {
+                    tag: held,
                     number,
                     attempt: holder,
-                } if holder == attempt => {
-                    if let Some(left) = slot.try_leave(tag(hash), number) {
+                } if (held, holder) == (tag, attempt) => {
+                    // If not, then somebody came or left meanwhile, and may be gone again.
+                    if let Some(left) = slot.try_leave(tag, number) {
                         return Ok(Some(left));
-                    }
-                    // The tag was another key's, somebody came, or somebody else ended the attempt.
-                    if slot.look()
-                        == (Look::Held {
-                            number,
-                            attempt: holder,
-                        })
-                    {
-                        return Ok(None);
                     }
                 }
                 Look::Free | Look::Held { .. } => return Ok(None),

@@ -241,7 +241,7 @@ fn a_forked_child_neither_keeps_nor_releases_its_parents_lock() {
     let backend = open(dir.path());
     let mut parent = Peer::start(dir.path());
     assert_eq!(parent.ask("acquire exclusive x"), "held");
-    let child: i32 = parent.ask("fork x").parse().unwrap();
+    let child: u32 = parent.ask("fork x").parse().unwrap();
     let kill = KillOnDrop(child);
     eventually("the child waits like any process", || {
         waiters(&backend, "x").len() == 1
@@ -252,7 +252,7 @@ fn a_forked_child_neither_keeps_nor_releases_its_parents_lock() {
     eventually("the child holds", || {
         holders(&backend, "x")
             .first()
-            .is_some_and(|holder| holder.process.pid == child as u32)
+            .is_some_and(|holder| holder.process.pid == child)
     });
     drop(kill);
     assert!(lock(&backend, "x").acquire().wait().is_ok());
@@ -263,7 +263,7 @@ fn a_spawned_program_inherits_no_lock() {
     let dir = directory();
     let mut parent = Peer::start(dir.path());
     assert_eq!(parent.ask("acquire exclusive x"), "held");
-    let sleeper: i32 = parent.ask("sleeper").parse().unwrap();
+    let sleeper: u32 = parent.ask("sleeper").parse().unwrap();
     let _kill = KillOnDrop(sleeper);
     let descriptors = std::fs::read_dir(format!("/proc/{sleeper}/fd")).unwrap();
     for descriptor in descriptors {
@@ -280,14 +280,10 @@ fn a_spawned_program_inherits_no_lock() {
     assert_eq!(guard.release_blocking().unwrap(), Released::Released);
 }
 
-struct KillOnDrop(i32);
+struct KillOnDrop(u32);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "the process is no child of ours")]
-        // SAFETY: a system call on a process that the test started.
-        unsafe {
-            libc::kill(self.0, libc::SIGKILL);
-        }
+        support::signal(self.0, rustix::process::Signal::KILL);
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 use lock_core::AcquireOptions;
+use rustix::process::Signal;
 use support::{Peer, directory, eventually, lock, open, waiters};
 
 #[test]
@@ -107,15 +108,15 @@ fn a_process_that_is_stopped_while_it_is_next_keeps_its_turn_and_dies_with_it() 
     let mut peer = Peer::start(dir.path());
     peer.tell("acquire exclusive x");
     eventually("it is next", || waiters(&backend, "x").len() == 1);
-    peer.signal(libc::SIGSTOP);
+    peer.signal(Signal::STOP);
     drop(guard);
     let other = open(dir.path());
     let limit = std::time::Duration::from_millis(100);
     let overtakes = lock(&other, "x").try_acquire_for(limit).wait().unwrap();
     assert!(overtakes.is_none(), "nobody overtakes one that is next");
-    peer.signal(libc::SIGCONT);
+    peer.signal(Signal::CONT);
     assert_eq!(peer.hear(), "held");
-    peer.signal(libc::SIGSTOP);
+    peer.signal(Signal::STOP);
     assert!(
         lock(&other, "x")
             .try_acquire_for(limit)
@@ -158,11 +159,11 @@ fn a_child_that_was_forked_before_the_lock_does_not_keep_it() {
         assert_eq!(parent.ask("release"), "Ok(Released)");
     }
     assert_eq!(parent.ask("acquire exclusive y"), "held");
-    let child: i32 = parent.ask("fork y").parse().unwrap();
+    let child: u32 = parent.ask("fork y").parse().unwrap();
     assert_eq!(parent.ask("acquire exclusive x"), "held");
     parent.kill();
     let guard = lock(&backend, "x").acquire().wait().unwrap();
     assert!(std::path::Path::new(&format!("/proc/{child}")).exists());
     drop(guard);
-    support::signal(child, libc::SIGKILL);
+    support::signal(child, Signal::KILL);
 }

@@ -5,8 +5,9 @@ mod support;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
+use lock_testkit::Outcome;
+use lock_testkit::fork::Forked;
 use rusqlite::Connection;
 use support::{directory, lock, open};
 
@@ -21,31 +22,6 @@ fn count(backend: &lock_sqlite::SqliteBackend, path: &Path) {
     guard.release_blocking().unwrap();
 }
 
-#[expect(unsafe_code, reason = "a real fork is what is tested")]
-fn fork(child: impl FnOnce()) -> i32 {
-    // SAFETY: the child uses this library, which is made for it, and leaves by `_exit`.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-        // SAFETY: ends the process, and runs nothing of the parent's.
-        unsafe { libc::_exit(i32::from(done.is_err())) }
-    }
-    assert!(pid > 0, "no fork");
-    pid
-}
-
-/// The exit code of a child; `None` while it runs.
-#[expect(
-    unsafe_code,
-    reason = "the standard library waits for its own children only"
-)]
-fn ended(pid: i32) -> Option<i32> {
-    let mut status = 0;
-    // SAFETY: a system call that writes to a variable of ours.
-    let found = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
-    (found == pid).then_some(status)
-}
-
 #[test]
 fn children_forked_in_the_midst_of_transactions_lock_with_their_parent() {
     let dir = directory();
@@ -58,7 +34,7 @@ fn children_forked_in_the_midst_of_transactions_lock_with_their_parent() {
         .wait()
         .unwrap();
     let stop = AtomicBool::new(false);
-    let (statuses, parents) = std::thread::scope(|scope| {
+    let parents = std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
             let mut rounds = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -67,30 +43,21 @@ fn children_forked_in_the_midst_of_transactions_lock_with_their_parent() {
             }
             rounds
         });
-        let children: Vec<i32> = (0..CHILDREN)
-            .map(|_| {
-                fork(|| {
-                    let parents = lock(&backend, "held by the parent").try_acquire();
-                    assert!(parents.wait().unwrap().is_none());
-                    for _ in 0..ROUNDS {
-                        count(&backend, &counter);
-                    }
-                })
+        let children = [(); CHILDREN].map(|()| {
+            Forked::start(|| {
+                let parents = lock(&backend, "held by the parent").try_acquire();
+                assert!(parents.wait().unwrap().is_none());
+                for _ in 0..ROUNDS {
+                    count(&backend, &counter);
+                }
             })
-            .collect();
-        let started = Instant::now();
-        let mut statuses = vec![None; CHILDREN];
-        while statuses.contains(&None) && started.elapsed() < Duration::from_secs(60) {
-            for (status, pid) in statuses.iter_mut().zip(&children) {
-                *status = status.or_else(|| ended(*pid));
-            }
-            // sleep: polling for the end of processes
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        });
+        let ended = children.map(|child| child.and_then(Forked::join));
         stop.store(true, Ordering::Relaxed);
-        (statuses, busy.join().unwrap())
+        let parents = busy.join().unwrap();
+        ended.into_iter().collect::<Outcome>().unwrap();
+        parents
     });
-    assert_eq!(statuses, vec![Some(0); CHILDREN]);
     let counted: u32 = std::fs::read_to_string(&counter).unwrap().parse().unwrap();
     assert_eq!(counted, parents + CHILDREN as u32 * ROUNDS);
     assert!(held.is_held());

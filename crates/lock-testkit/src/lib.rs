@@ -4,6 +4,7 @@
 mod failure;
 
 pub mod faulty;
+pub mod fork;
 pub mod history;
 pub mod network;
 pub mod process;

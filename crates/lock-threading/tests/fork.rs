@@ -9,25 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lock_core::{AcquireOptions, ErrorKind, Lock, LockKey, LossReason, OwnerToken, runtime};
+use lock_testkit::fork::Forked;
 use lock_threading::ThreadingBackend;
-
-/// Runs `work` in a forked child and returns whether it held.
-fn in_child(work: impl FnOnce() -> bool) -> bool {
-    #[expect(unsafe_code, reason = "there is no safe fork")]
-    // SAFETY: the child only runs `work` and leaves with `_exit`; the C library makes its
-    // allocator usable after a fork.
-    unsafe {
-        match libc::fork() {
-            0 => libc::_exit(i32::from(!work())),
-            child => {
-                assert!(child > 0, "fork failed");
-                let mut status = 0;
-                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
-            }
-        }
-    }
-}
 
 #[test]
 fn locks_stay_with_the_parent() {
@@ -39,27 +22,22 @@ fn locks_stay_with_the_parent() {
     let mut waiting = lock.acquire();
     assert!(waiting.try_take().is_none());
     let before = OwnerToken::mint();
-    let child_is_right = in_child(|| {
-        let forked = guard.loss() == Some(LossReason::Forked) && !guard.is_held();
-        let closed = matches!(
-            waiting.try_take(),
-            Some(Err(error)) if error.kind() == ErrorKind::Closed
-        );
+    let child = Forked::start(|| {
+        assert_eq!(guard.loss(), Some(LossReason::Forked));
+        assert!(!guard.is_held());
+        let closed = waiting.try_take().unwrap().unwrap_err();
+        assert_eq!(closed.kind(), ErrorKind::Closed);
         drop(guard);
         drop(waiting);
         // The child's own table is empty and works, and its attempts have a nonce of their own.
         let own = lock.acquire().wait().unwrap();
-        let renewed = OwnerToken::mint().process() != before.process();
-        let excludes = lock.try_acquire().wait().unwrap().is_none();
+        assert_ne!(OwnerToken::mint().process(), before.process());
+        assert!(lock.try_acquire().wait().unwrap().is_none());
         drop(own);
-        let times_out = lock
-            .try_acquire_for(Duration::ZERO)
-            .wait()
-            .unwrap()
-            .is_some();
-        forked && closed && renewed && excludes && times_out
+        let again = lock.try_acquire_for(Duration::ZERO).wait().unwrap();
+        assert!(again.is_some());
     });
-    assert!(child_is_right);
+    child.unwrap().join().unwrap();
 }
 
 #[test]
@@ -69,7 +47,7 @@ fn the_parent_keeps_its_lock_when_a_child_exits() {
         LockKey::new("key").unwrap(),
     );
     let guard = lock.acquire().wait().unwrap();
-    assert!(in_child(|| true));
+    Forked::start(|| ()).unwrap().join().unwrap();
     assert!(guard.is_held());
     assert!(lock.try_acquire().wait().unwrap().is_none());
     drop(guard);
@@ -128,17 +106,11 @@ fn a_child_drops_what_has_timers_without_waiting_for_the_parents_threads() {
         let mut waiting = lock.acquire_with(&limited);
         assert!(waiting.try_take().is_none());
         let mut mine = Some((waiting, guard, lost));
-        let child_went_on = in_child(|| {
-            #[expect(unsafe_code, reason = "ends a child that hangs")]
-            // SAFETY: has no preconditions.
-            unsafe {
-                libc::alarm(5);
-            }
-            let reason = mine.as_ref().and_then(|(_, _, lost)| lost.reason());
-            drop(mine.take());
-            reason == Some(LossReason::Forked)
+        let child = Forked::start(|| {
+            let (_, _, lost) = mine.take().unwrap();
+            assert_eq!(lost.reason(), Some(LossReason::Forked));
         });
-        assert!(child_went_on, "the child hung, or believed that it held");
+        child.unwrap().join().unwrap();
         drop(mine.take());
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use lock_core::{AcquireOptions, InspectQuery, Lock, LockGuard, LockKey, Mode, block_on};
 use lock_file::{FileBackend, FileConfig};
+use lock_testkit::fork::Forked;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 const DIRECTORY: &str = "LOCK_FILE_TEST_DIRECTORY";
 
@@ -129,8 +131,8 @@ impl Peer {
         self.hear()
     }
 
-    pub(crate) fn signal(&self, signal: i32) {
-        self::signal(self.pid() as i32, signal);
+    pub(crate) fn signal(&self, signal: Signal) {
+        self::signal(self.pid(), signal);
     }
 
     pub(crate) fn kill(&mut self) {
@@ -146,12 +148,10 @@ impl Drop for Peer {
     }
 }
 
-pub(crate) fn signal(process: i32, signal: i32) {
-    #[expect(unsafe_code, reason = "the process may be no child of ours")]
-    // SAFETY: a system call on a process that the test started.
-    unsafe {
-        libc::kill(process, signal);
-    }
+/// The process may be no child of ours.
+pub(crate) fn signal(process: u32, signal: Signal) {
+    let process = Pid::from_raw(process.cast_signed()).unwrap();
+    rustix::process::kill_process(process, signal).unwrap();
 }
 
 /// The body of the `peer_program` test.
@@ -234,14 +234,12 @@ fn count(backend: &FileBackend, path: &str, name: &str, rounds: u32) {
 }
 
 fn limit_files(files: u64) -> String {
-    let limit = libc::rlimit {
-        rlim_cur: files,
-        rlim_max: files,
+    let limit = Rlimit {
+        current: Some(files),
+        maximum: Some(files),
     };
-    #[expect(unsafe_code, reason = "the standard library sets no limits")]
-    // SAFETY: a system call that reads a structure of ours.
-    let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    status.to_string()
+    let set = rustix::process::setrlimit(Resource::Nofile, limit);
+    set.map_or_else(|error| error.to_string(), |()| "0".to_owned())
 }
 
 /// Uses many names, one after another.
@@ -273,24 +271,21 @@ fn exhaust(backend: &FileBackend) -> String {
 /// Forks while holding. The child finds its guard lost, sees the key held, drops the guard, and
 /// stays; the pid is its own.
 fn fork_and_use(backend: &FileBackend, name: &str, held: &mut Vec<LockGuard>) -> String {
-    #[expect(unsafe_code, reason = "a real fork is what is tested")]
-    // SAFETY: the child only uses this library, which is made for it, and then waits to be killed.
-    let pid = unsafe { libc::fork() };
-    if pid != 0 {
-        return pid.to_string();
-    }
-    let lost = held[0].loss() == Some(lock_core::LossReason::Forked);
-    held.clear();
-    let contended = lock(backend, name).try_acquire().wait();
-    if lost && matches!(contended, Ok(None)) {
-        // Waits for the parent's release, as a process of its own, and tells by the record.
-        let guard = lock(backend, name)
-            .acquire_with(&AcquireOptions::new().label("the forked child"))
-            .wait();
-        std::mem::forget(guard);
-    }
-    loop {
-        // sleep: the test kills this process
-        std::thread::sleep(Duration::from_secs(1));
-    }
+    let child = Forked::start(|| {
+        let lost = held[0].loss() == Some(lock_core::LossReason::Forked);
+        held.clear();
+        let contended = lock(backend, name).try_acquire().wait();
+        if lost && matches!(contended, Ok(None)) {
+            // Waits for the parent's release, as a process of its own, and tells by the record.
+            let guard = lock(backend, name)
+                .acquire_with(&AcquireOptions::new().label("the forked child"))
+                .wait();
+            std::mem::forget(guard);
+        }
+        loop {
+            // The test kills this process.
+            std::thread::park();
+        }
+    });
+    child.unwrap().pid().to_string()
 }

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use lock_core::Released;
+use lock_testkit::fork::Forked;
 use lock_testkit::services::redis::RedisServer;
 
 use crate::support::{Client, fence, patient};
@@ -21,19 +22,20 @@ fn a_forked_child_locks_over_a_connection_of_its_own() {
     let gate = client.lock("gate").acquire_with(&patient()).wait().unwrap();
     assert_eq!(connections(&server), 1);
 
-    let child = fork(|| {
+    let child = Forked::start(|| {
         let parents = client.lock("held").try_acquire().wait().unwrap();
         assert!(parents.is_none());
         let own = client.lock("own").acquire_with(&patient()).wait().unwrap();
         drop(client.lock("gate").acquire_with(&patient()).wait().unwrap());
         assert_eq!(own.release_blocking().unwrap(), Released::Released);
-    });
+    })
+    .unwrap();
     client.until_queued("gate", 1);
     assert_eq!(connections(&server), 2);
     assert!(client.lock("own").try_acquire().wait().unwrap().is_none());
     // The answers on the parent's connection are the parent's.
     assert_eq!(gate.release_blocking().unwrap(), Released::Released);
-    assert_eq!(ended(child), 0, "the child failed");
+    child.join().unwrap();
     assert_eq!(connections(&server), 1);
 
     let first = fence(&held);
@@ -55,30 +57,4 @@ fn a_started_program_inherits_no_connection() {
     let listed = String::from_utf8_lossy(&listed.stdout);
     assert!(listed.contains("pipe:"), "{listed}");
     assert!(!listed.contains("socket:"), "{listed}");
-}
-
-#[expect(unsafe_code, reason = "a real fork is what is tested")]
-fn fork(child: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: the child uses this library, which is made for it, and leaves by `_exit`.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-        // SAFETY: ends the process, and runs nothing of the parent's.
-        unsafe { libc::_exit(i32::from(done.is_err())) }
-    }
-    assert!(pid > 0, "no fork");
-    pid
-}
-
-/// Waits for the end of a child, and returns its status.
-#[expect(
-    unsafe_code,
-    reason = "the standard library waits for its own children only"
-)]
-fn ended(child: libc::pid_t) -> i32 {
-    let mut status = 0;
-    // SAFETY: a system call that writes to a variable of ours.
-    let found = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    assert_eq!(found, child);
-    status
 }

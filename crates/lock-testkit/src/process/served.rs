@@ -150,7 +150,7 @@ impl Served {
 fn exec_child() -> Outcome<Answer> {
     // Never waited for: it outlives this process on purpose.
     let child = Command::new("sleep")
-        .arg(fork::LIFE_SECONDS.to_string())
+        .arg(crate::fork::LIFE_SECONDS.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()?;

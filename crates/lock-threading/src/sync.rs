@@ -1,11 +1,16 @@
 //! The one door to synchronisation: the standard library's, or a model checker's.
 //!
 //! Everything that threads share in this crate goes through here, so that `--cfg loom` and
-//! `--cfg shuttle` replace all of it.
+//! `--cfg shuttle` replace all of it, and `--cfg races` what a race detector cannot look into.
 
 #[cfg(not(any(loom, shuttle)))]
 mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    #[cfg(races)]
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    // The race detector sees what is compiled with it, and so not what this does when it waits.
+    #[cfg(not(races))]
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
     const SPINS: u32 = 64;
@@ -107,8 +112,14 @@ pub(crate) use shuttled::*;
 
 /// Locks, whether or not a thread has panicked under it: everything here is whole between two
 /// steps.
+#[cfg(not(races))]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(races)]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
 }

@@ -4,7 +4,7 @@
 //! where an [entry](room) per key keeps holders and waiters in order. An entry goes with its last
 //! user, so a key that nobody uses costs nothing.
 
-#[cfg(all(test, any(loom, shuttle)))]
+#[cfg(all(test, any(loom, races, shuttle)))]
 mod models;
 mod room;
 mod seat;

@@ -1,8 +1,9 @@
-//! The protocol of slots and rooms, under model checkers.
+//! The protocol of slots and rooms, under model checkers and a race detector.
 //!
 //! `loom` tries every order of steps of two or three threads, and every value that an atomic load
-//! may see; `shuttle` tries many random orders of more of them. Run them by `cargo xtask models`,
-//! which also checks how many executions there were.
+//! may see; `shuttle` tries many random orders of more of them; under `races` they are real threads,
+//! which `ThreadSanitizer` watches. Run them by `cargo xtask models`, which also checks how many
+//! executions there were.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Plain};
@@ -16,8 +17,10 @@ use crate::sync::{AtomicBool, Ordering, UnsafeCell};
 
 #[cfg(loom)]
 use loom::thread;
-#[cfg(not(loom))]
+#[cfg(all(shuttle, not(loom)))]
 use shuttle::thread;
+#[cfg(races)]
+use std::thread;
 
 /// Every key of the models has the same slot; some are the same key.
 const HASH: u64 = 0;
@@ -396,20 +399,27 @@ mod exhaustive {
     }
 }
 
-#[cfg(all(shuttle, not(loom)))]
+#[cfg(not(loom))]
 mod random {
     use super::*;
 
-    const SCHEDULES: usize = 20_000;
+    #[cfg(shuttle)]
+    fn run(model: impl Fn() + Sync + Send + 'static) {
+        shuttle::check_pct(model, 20_000, 3);
+    }
+
+    #[cfg(races)]
+    fn run(model: impl Fn()) {
+        (0..500).for_each(|_| model());
+    }
 
     fn check(name: &'static str, model: impl Fn() + Sync + Send + 'static) {
         let count = Arc::new(Count::new(name));
         let counted = Arc::clone(&count);
-        let model = move || {
+        run(move || {
             counted.one();
             model();
-        };
-        shuttle::check_pct(model, SCHEDULES, 3);
+        });
         count.report();
     }
 
@@ -468,6 +478,11 @@ mod random {
     #[test]
     fn two_keys_that_share_a_slot() {
         check("two-keys-of-one-slot", two_keys_of_one_slot);
+    }
+
+    #[test]
+    fn an_attempt_that_leaves_before_eyes() {
+        check("an-attempt-leaves", an_attempt_leaves_before_eyes);
     }
 
     #[test]

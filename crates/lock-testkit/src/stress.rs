@@ -37,6 +37,8 @@ pub struct Plan {
     /// How often, about, one of the processes is killed and replaced; `None`: never. Not for leases: a holder whose lease ended before it was killed is taken for one
     /// that held until then.
     pub kill_every: Option<Duration>,
+    /// Whether servers are in trouble meanwhile: an attempt that ends in an error was not granted.
+    pub trouble: bool,
     /// Where histories are written.
     pub directory: PathBuf,
 }
@@ -98,6 +100,7 @@ impl Plan {
             shared: capabilities.shared,
             permits: capabilities.permits,
             kill_every: None,
+            trouble: false,
             directory,
         }
     }
@@ -122,10 +125,7 @@ impl Plan {
 /// The second processes are killed.
 pub async fn run(kit: &dyn Kit, plan: &Plan) -> Outcome<Verdict> {
     if kit.spec().is_err() {
-        let (backend, alone) = (kit.client()?, plan.clone());
-        let run = tokio::task::spawn_blocking(move || take_part(&backend, &alone));
-        run.await??;
-        return judge(plan, 1, &[]);
+        return run_here(vec![kit.client()?], plan).await;
     }
     let mut crew = Crew {
         kit,
@@ -153,6 +153,27 @@ pub async fn run(kit: &dyn Kit, plan: &Plan) -> Outcome<Verdict> {
         show(&verdict);
     }
     Ok(verdict)
+}
+
+/// Runs the plan in this process, with the threads of a process for each client, and judges it.
+///
+/// # Errors
+/// As [`run`].
+///
+/// # Cancel safety
+/// The threads go on until the plan's end.
+pub async fn run_here(clients: Vec<Arc<dyn LockBackend>>, plan: &Plan) -> Outcome<Verdict> {
+    let parts: Vec<_> = (clients.into_iter().enumerate())
+        .map(|(number, client)| {
+            let mut part = plan.clone();
+            part.seed = plan.seed.wrapping_add(number as u64) << 8;
+            tokio::task::spawn_blocking(move || take_part(&client, &part))
+        })
+        .collect();
+    for part in parts {
+        part.await??;
+    }
+    judge(plan, 1, &[])
 }
 
 #[expect(
@@ -299,10 +320,14 @@ fn one_thread(
             .mode(plan.mode(number, &mut random)?)
             .priority(random.below(3) as i8);
         let lock = Lock::new(Arc::clone(backend), key).with_options(options);
-        let granted = match random.below(4) {
-            0 => lock.try_acquire().wait()?,
-            1 => lock.try_acquire_for(Duration::from_micros(500)).wait()?,
-            _ => Some(lock.acquire().wait()?),
+        let answer = match random.below(4) {
+            0 => lock.try_acquire().wait(),
+            1 => lock.try_acquire_for(Duration::from_micros(500)).wait(),
+            _ => lock.acquire().wait().map(Some),
+        };
+        let granted = match answer {
+            Err(_) if plan.trouble => None,
+            answer => answer?,
         };
         let Some(guard) = granted else { continue };
         grants += 1;
@@ -311,7 +336,10 @@ fn one_thread(
         recorder.leave(&guard)?;
         match random.below(2) {
             0 => drop(guard),
-            _ => drop(guard.release_blocking()?),
+            _ => match guard.release_blocking() {
+                Err(_) if plan.trouble => {}
+                answer => drop(answer?),
+            },
         }
     }
     Ok(grants)

@@ -17,6 +17,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
         violations.extend(nothing_unfinished(path, &code));
         violations.extend(says_why_ignored(path, &code));
         violations.extend(says_why_it_sleeps(path, text, &code));
+        violations.extend(measures_by_the_one_clock(path, &code));
     }
     violations
 }
@@ -78,6 +79,31 @@ fn says_why_ignored(path: &str, code: &str) -> Vec<Violation> {
         .map(|(number, _)| {
             let instead = "`#[ignore = \"why, and how to run it\"]`";
             Violation::new(path, number, "a test ignored without a reason", instead)
+        })
+        .collect()
+}
+
+/// Where leases and deadlines are measured, and the monotonic clock of the standard library, which
+/// stands still while the machine is suspended, would miss their end.
+const LEASED: [&str; 3] = [
+    "crates/lock-etcd/src/",
+    "crates/lock-redis/src/",
+    "crates/lock-sqlite/src/",
+];
+
+fn measures_by_the_one_clock(path: &str, code: &str) -> Vec<Violation> {
+    if !LEASED.iter().any(|crate_| path.starts_with(crate_)) {
+        return Vec::new();
+    }
+    let of_std = |line: &str| {
+        let imports = line.trim_start().starts_with("use std::time::");
+        line.contains("std::time::Instant") || imports && has_word(line, "Instant")
+    };
+    numbered(code)
+        .filter(|(_, line)| of_std(line))
+        .map(|(number, _)| {
+            let instead = "`lock_core::clock::Instant`, which runs through suspend";
+            Violation::new(path, number, "a clock that stops in suspend", instead)
         })
         .collect()
 }
@@ -191,6 +217,20 @@ mod tests {
             [""; 0]
         );
         assert_eq!(found(test, "clock.sleep(x);\nfn sleep(x: u8) {}"), [""; 0]);
+    }
+
+    #[test]
+    fn leases_are_measured_through_suspend() {
+        let lease = "crates/lock-etcd/src/session.rs";
+        for used in [
+            "use std::time::{Duration, Instant};",
+            "let now = std::time::Instant::now();",
+        ] {
+            assert_eq!(found(lease, used).len(), 1);
+            assert_eq!(found("xtask/src/command.rs", used), [""; 0]);
+        }
+        assert_eq!(found(lease, "use lock_core::clock::Instant;"), [""; 0]);
+        assert_eq!(found(lease, "use std::time::Duration;"), [""; 0]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) fn run_all<'a, 'b: 'a>(
     session: &Session,
     commands: impl Iterator<Item = &'a mut (dyn Command + 'b)>,
 ) -> rusqlite::Result<News> {
-    database.begin()?;
+    let transaction = database.begin()?;
     let mut work = Work {
         database,
         session,
@@ -67,11 +67,8 @@ pub(crate) fn run_all<'a, 'b: 'a>(
         news: News::new(),
     };
     for command in commands {
-        if let Err(error) = command.run(&mut work) {
-            database.rollback();
-            return Err(error);
-        }
+        command.run(&mut work)?;
     }
-    database.commit()?;
+    transaction.commit()?;
     Ok(work.news)
 }

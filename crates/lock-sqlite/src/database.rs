@@ -107,29 +107,10 @@ impl Database {
         self.patience.store(until, Ordering::Relaxed);
     }
 
-    /// Begins a transaction, as the only writer. What a panic left open is rolled back.
-    pub(crate) fn begin(&self) -> rusqlite::Result<()> {
-        if !self.connection.is_autocommit() {
-            self.rollback();
-        }
-        self.execute("BEGIN IMMEDIATE", ()).map(drop)
-    }
-
-    pub(crate) fn commit(&self) -> rusqlite::Result<()> {
-        let committed = self.execute("COMMIT", ()).map(drop);
-        if committed.is_err() {
-            self.rollback();
-        }
-        committed
-    }
-
-    /// Many failures have rolled back already, which is no failure of this one.
-    pub(crate) fn rollback(&self) {
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("ROLLBACK")
-        {
-            tracing::warn!(%error, "a rollback failed");
-        }
+    /// Begins a transaction, as the only writer.
+    pub(crate) fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
+        self.execute("BEGIN IMMEDIATE", ())?;
+        Ok(Transaction(self))
     }
 
     /// Runs a statement, and says how many rows it changed.
@@ -219,6 +200,27 @@ impl Database {
         {
             tracing::warn!(%error, "an inherited connection stays open");
             std::mem::forget(self);
+        }
+    }
+}
+
+/// A transaction that is rolled back unless it is committed.
+#[derive(Debug)]
+pub(crate) struct Transaction<'d>(&'d Database);
+
+impl Transaction<'_> {
+    pub(crate) fn commit(self) -> rusqlite::Result<()> {
+        self.0.execute("COMMIT", ()).map(drop)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // It is over after a commit, and after many failures.
+        if !self.0.connection.is_autocommit()
+            && let Err(error) = self.0.connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "a rollback failed");
         }
     }
 }

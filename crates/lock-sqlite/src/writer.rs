@@ -12,6 +12,7 @@ use lock_core::{ErrorKind, Handoff, Result, fork, runtime};
 use crate::batch::{Command, Work, run_all, run_one};
 use crate::database::Database;
 use crate::error::error;
+use crate::news::News;
 use crate::office::Office;
 use crate::patrol;
 use crate::session::Session;
@@ -98,7 +99,7 @@ pub(crate) fn start(office: &Arc<Office>) {
 fn work(office: &Arc<Office>) {
     loop {
         while is_needed(office) || linger(office) {
-            // An observer of the user's may panic: the next commands are not to pay for that.
+            // The next commands are not to pay for one that panics.
             if catch_unwind(AssertUnwindSafe(|| round(office))).is_err() {
                 office.inbox().prefer(false);
             }
@@ -157,16 +158,13 @@ fn round(office: &Arc<Office>) {
     gather(office);
     // Invariant: taken out with the connection in hand, so that whoever finds the queue empty and the
     // connection free comes after them.
-    let mut commands = office.inbox().take(office.batch());
+    let mut batch = Batch::take(office);
     let outcome = match engine.as_ref() {
         None => Err(crate::office::closed()),
-        Some(database) if commands.is_empty() => {
-            database.be_patient(office.busy_limit());
-            Ok(Vec::new())
-        }
         Some(database) => {
             database.be_patient(office.busy_limit());
-            let run = match &mut commands[..] {
+            let run = match &mut batch.commands[..] {
+                [] => Ok(Vec::new()),
                 [command] => run_one(database, office.session(), &mut **command),
                 many => {
                     let each = many.iter_mut().map(|command| &mut **command);
@@ -185,19 +183,49 @@ fn round(office: &Arc<Office>) {
         database.checkpoint();
     }
     office.note_checkpoint(engine.as_ref());
-    office.inbox().prefer(commands.len() > 1);
+    office.inbox().prefer(batch.commands.len() > 1);
     drop(engine);
     drop(calm);
-    let (settled, news) = match outcome {
-        Ok(news) => (Ok(()), news),
-        Err(error) => (Err(error), Vec::new()),
-    };
-    for command in &mut commands {
-        command.settle(office, &settled);
-    }
+    let news = batch.settle(outcome);
     office.deliver(news);
     if let Some(seen) = seen {
         patrol::act(office, seen);
+    }
+}
+
+/// Commands of one transaction. Dropped, it settles them: each, also when one of them panics.
+struct Batch<'o> {
+    office: &'o Arc<Office>,
+    commands: Vec<Box<dyn Command>>,
+    outcome: Result<()>,
+}
+
+impl<'o> Batch<'o> {
+    fn take(office: &'o Arc<Office>) -> Self {
+        Self {
+            office,
+            commands: office.inbox().take(office.batch()),
+            outcome: Err(error(ErrorKind::Backend, "a command of the batch panicked")),
+        }
+    }
+
+    fn settle(mut self, outcome: Result<News>) -> News {
+        let (outcome, news) = match outcome {
+            Ok(news) => (Ok(()), news),
+            Err(error) => (Err(error), News::new()),
+        };
+        self.outcome = outcome;
+        news
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for command in &mut self.commands {
+            // An observer of the user's may panic: the next commands are not to pay for that.
+            let settle = || command.settle(self.office, &self.outcome);
+            let _ = catch_unwind(AssertUnwindSafe(settle));
+        }
     }
 }
 
@@ -250,6 +278,56 @@ impl<C> Drop for Carried<C> {
             if let Some(waker) = self.answer.give((command, over)) {
                 runtime::wake(waker);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::SqliteConfig;
+    use crate::location::Location;
+
+    /// Works, except for what it is told to fail at.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Probe {
+        Works,
+        PanicsAtWork,
+        PanicsWhenSettled,
+    }
+
+    impl Command for Probe {
+        fn run(&mut self, _work: &mut Work<'_>) -> rusqlite::Result<()> {
+            assert_ne!(*self, Self::PanicsAtWork);
+            Ok(())
+        }
+
+        fn settle(&mut self, _office: &Arc<Office>, _outcome: &Result<()>) {
+            assert_ne!(*self, Self::PanicsWhenSettled);
+        }
+    }
+
+    #[test]
+    fn a_command_that_panics_leaves_the_others_an_answer_and_the_database_free() {
+        let private = std::fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().permissions(private).tempdir();
+        let config = SqliteConfig::at(directory.as_ref().unwrap().path().join("l.db"));
+        let open = || Office::open(&config, &Location::prepare(&config).unwrap()).unwrap();
+        let (office, other) = (open(), open());
+        for trouble in [Probe::PanicsWhenSettled, Probe::PanicsAtWork] {
+            let answer = Arc::new(Handoff::new());
+            // The writer waits for it, so both are in one batch.
+            let engine = office.engine();
+            submit(&office, Box::new(trouble));
+            submit(&office, Carried::new(Probe::Works, &answer));
+            drop(engine);
+            let answered = std::future::poll_fn(|context| answer.poll_take(context));
+            let (_, outcome) = runtime::handle().block_on(answered);
+            assert_eq!(outcome.is_err(), trouble == Probe::PanicsAtWork);
+            let later = runtime::handle().block_on(other.perform(Probe::Works));
+            assert!(later.1.is_ok(), "the other process: {:?}", later.1);
         }
     }
 }

@@ -49,18 +49,8 @@ pub(crate) struct Office {
     rounds: Rounds,
     tasks: Mutex<Vec<AbortHandle>>,
     lost: AtomicBool,
-    /// The key that was handed to another process or attempt at last, and what became of it.
-    contended: Mutex<Option<(LockKey, Outlook)>>,
-}
-
-/// What somebody who wants a key will find, as far as is known here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outlook {
-    Unknown,
-    /// It was handed over to a waiter.
-    Taken,
-    /// It is free, but was not a moment ago: others are on their way.
-    JustFreed,
+    /// The key that was given back last, if it went to a waiter: whoever wants it has to wait.
+    handed_over: Mutex<Option<LockKey>>,
 }
 
 impl Office {
@@ -98,7 +88,7 @@ impl Office {
             rounds: Rounds::default(),
             tasks: Mutex::default(),
             lost: AtomicBool::new(false),
-            contended: Mutex::default(),
+            handed_over: Mutex::default(),
         });
         office.listen();
         office.deliver(news);
@@ -213,31 +203,21 @@ impl Office {
 
     /// A key was given back, to the next one in the queue or to nobody.
     pub(crate) fn note_release(&self, key: &LockKey, is_handed_over: bool) {
-        let mut contended = self.contended();
+        let mut last = self.last_handed_over();
         if is_handed_over {
-            *contended = Some((key.clone(), Outlook::Taken));
-        } else if let Some((known, outlook)) = &mut *contended
-            && known == key
-        {
-            *outlook = Outlook::JustFreed;
+            *last = Some(key.clone());
+        } else if last.as_ref() == Some(key) {
+            *last = None;
         }
     }
 
-    /// What is known of a key. That it was just freed is told once.
-    pub(crate) fn outlook(&self, key: &LockKey) -> Outlook {
-        let mut contended = self.contended();
-        match &*contended {
-            Some((known, Outlook::Taken)) if known == key => Outlook::Taken,
-            Some((known, Outlook::JustFreed)) if known == key => {
-                *contended = None;
-                Outlook::JustFreed
-            }
-            _ => Outlook::Unknown,
-        }
+    /// Whether a key went to a waiter when it was given back here last.
+    pub(crate) fn is_handed_over(&self, key: &LockKey) -> bool {
+        self.last_handed_over().as_ref() == Some(key)
     }
 
-    fn contended(&self) -> MutexGuard<'_, Option<(LockKey, Outlook)>> {
-        self.contended
+    fn last_handed_over(&self) -> MutexGuard<'_, Option<LockKey>> {
+        self.handed_over
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lock_core::parking::{park_by, parks};
 use lock_core::{Error, Grant, Handoff, Result, Wait};
@@ -12,12 +11,8 @@ use crate::batch::Command;
 use crate::ear::Ear;
 use crate::enter::{Enter, Place};
 use crate::error::{NAME, not_held};
-use crate::office::{Office, Outlook};
+use crate::office::Office;
 use crate::{patrol, writer};
-
-/// How long a key that was contended until its release is left to others. Whoever comes back at once
-/// would take it again and again between two looks of the others at the database.
-const COURTESY: Duration = Duration::from_micros(50);
 
 /// What the first contact of an attempt came to.
 pub(crate) enum Tried {
@@ -31,10 +26,8 @@ pub(crate) fn try_now(office: &Arc<Office>, mut enter: Enter) -> Tried {
     if let Some(grant) = office.attempts().held(enter.request().attempt) {
         return Tried::Answer(Ok(Some(grant)));
     }
-    match office.outlook(enter.key()) {
-        Outlook::Taken if enter.request().wait != Wait::Now => return Tried::Waits(enter),
-        Outlook::JustFreed if enter.request().wait != Wait::Now => std::thread::sleep(COURTESY),
-        _ => {}
+    if enter.request().wait != Wait::Now && office.is_handed_over(enter.key()) {
+        return Tried::Waits(enter);
     }
     let Some(outcome) = office.try_soon(&mut enter) else {
         return Tried::Waits(enter);

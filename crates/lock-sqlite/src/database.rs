@@ -1,8 +1,8 @@
-//! One connection: how it is opened, waits for others, and keeps its log short.
+//! One connection: how it is opened, and how it waits for others.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lock_core::clock::Instant;
@@ -13,12 +13,6 @@ use rusqlite::{Connection, OpenFlags, Params, Row};
 
 /// Bytes of a page in a new database. A commit writes whole pages, and one row of a lock's size.
 pub(crate) const PAGE: i32 = 1024;
-/// The log is copied back from this many bytes on …
-const CHECKPOINT_AT: i32 = 4 << 20;
-/// … and from this many on nobody writes meanwhile, so that it is copied completely and starts anew.
-const RESTART_AT: i32 = 5_600 << 10;
-/// Looked at again when it has grown by this much, for a reader can keep a checkpoint from its end.
-const CHECKPOINT_STEP: i32 = 400 << 10;
 
 /// The connection of one process. Used by one thread at a time.
 #[derive(Debug)]
@@ -29,10 +23,6 @@ pub(crate) struct Database {
     floor: AtomicI64,
     /// What a statement noted last.
     noted: Arc<AtomicI64>,
-    /// Of the log, as all that follows.
-    pages: Arc<AtomicI32>,
-    page_size: i32,
-    checkpoint_at: i32,
 }
 
 impl Database {
@@ -62,24 +52,17 @@ impl Database {
             patience,
             floor: AtomicI64::new(0),
             noted,
-            pages: Arc::default(),
-            page_size: PAGE,
-            checkpoint_at: CHECKPOINT_AT / PAGE,
         })
     }
 
-    /// Sets what lasts as long as the connection.
-    pub(crate) fn set_up(&mut self) -> rusqlite::Result<()> {
-        self.connection
-            .pragma_update(None, "synchronous", "normal")?;
-        self.page_size = self
-            .connection
-            .pragma_query_value(None, "page_size", |row| row.get(0))?;
-        self.checkpoint_at = CHECKPOINT_AT / self.page_size;
-        let known = Arc::clone(&self.pages);
+    /// Makes commits durable with the next checkpoint, and tells the length of the log after each.
+    pub(crate) fn set_up(&mut self, log_len: Arc<AtomicI64>) -> rusqlite::Result<()> {
+        let connection = &mut self.connection;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let page_size: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         // Takes the place of SQLite's own checkpoints, which would stall the caller's thread.
-        self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
-            known.store(pages, Ordering::Relaxed);
+        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            log_len.store(i64::from(pages) * page_size, Ordering::Relaxed);
             Ok(())
         }))
     }
@@ -160,36 +143,6 @@ impl Database {
     pub(crate) fn data_version(&self) -> rusqlite::Result<i64> {
         let version = self.first("PRAGMA data_version", (), |row| row.get(0))?;
         Ok(version.unwrap_or_default())
-    }
-
-    pub(crate) fn needs_checkpoint(&self) -> bool {
-        self.pages.load(Ordering::Relaxed) >= self.checkpoint_at
-    }
-
-    /// Copies the log back into the file. May write to the disk for milliseconds.
-    pub(crate) fn checkpoint(&mut self) {
-        let pages = self.pages.load(Ordering::Relaxed);
-        let pragma = if pages >= RESTART_AT / self.page_size {
-            "PRAGMA wal_checkpoint(RESTART)"
-        } else {
-            "PRAGMA wal_checkpoint(PASSIVE)"
-        };
-        self.be_patient(Duration::from_millis(100));
-        let outcome = self.connection.query_row(pragma, [], |row| {
-            Ok((
-                row.get::<_, i32>(0)?,
-                row.get::<_, i32>(1)?,
-                row.get::<_, i32>(2)?,
-            ))
-        });
-        // Another process may be at it, or a reader in the way: then later.
-        self.checkpoint_at = match outcome {
-            Ok((0, log, copied)) if log == copied => {
-                self.pages.store(0, Ordering::Relaxed);
-                CHECKPOINT_AT / self.page_size
-            }
-            _ => pages + CHECKPOINT_STEP / self.page_size,
-        };
     }
 
     /// Closes in a forked child what was opened in its parent, without touching the file.

@@ -16,6 +16,7 @@ mod inspect;
 mod leave;
 mod line;
 mod location;
+mod log;
 mod mail;
 mod many;
 mod news;

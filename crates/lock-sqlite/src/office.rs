@@ -20,6 +20,7 @@ use crate::database::Database;
 use crate::error::{NAME, error, failed, is_busy};
 use crate::inherited::{self, Engine};
 use crate::location::Location;
+use crate::log::{self, Log};
 use crate::mail::{self, Mailbox};
 use crate::news::{Item, News};
 use crate::patrol::Rounds;
@@ -39,7 +40,7 @@ pub(crate) struct Office {
     /// Device and inode of the database that is open.
     identity: Option<(u64, u64)>,
     engine: Arc<Engine>,
-    checkpoint_due: AtomicBool,
+    log: Log,
     session: OnceLock<Session>,
     mailbox: Option<Mailbox>,
     /// The waiting thread that reads the mail has it.
@@ -59,7 +60,7 @@ impl Office {
         let calm = undisturbed();
         let mut database = open_database(config, location)?;
         let sqlite = |source| failed(&location.database, source);
-        database.set_up().map_err(sqlite)?;
+        let log = Log::follow(&mut database).map_err(sqlite)?;
         let identity = location.identity();
         location.make_sessions(config)?;
         let session = Session::begin(&location.sessions)?;
@@ -79,7 +80,7 @@ impl Office {
             config: config.clone(),
             identity,
             engine,
-            checkpoint_due: AtomicBool::new(false),
+            log,
             session: OnceLock::from(session),
             mailbox,
             listener: Mutex::default(),
@@ -102,7 +103,7 @@ impl Office {
         command: &mut dyn Command,
         patience: Duration,
     ) -> Option<Result<()>> {
-        if self.inbox.is_preferred() {
+        if self.inbox.is_preferred() || self.log.is_full() {
             return None;
         }
         let calm = undisturbed();
@@ -122,10 +123,10 @@ impl Office {
             Err(source) if is_busy(&source) => return None,
             outcome => outcome.map_err(|source| self.failed(source)),
         };
-        self.note_checkpoint(Some(database));
         drop(engine);
         drop(calm);
-        if self.needs_checkpoint() || !self.inbox.is_empty() {
+        log::keep_short(self);
+        if !self.inbox.is_empty() {
             writer::start(self);
         }
         Some(outcome.map(|news| self.deliver(news)))
@@ -250,15 +251,6 @@ impl Office {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_checkpoint(&self, database: Option<&Database>) {
-        let due = database.is_some_and(Database::needs_checkpoint);
-        self.checkpoint_due.store(due, Ordering::Release);
-    }
-
-    pub(crate) fn needs_checkpoint(&self) -> bool {
-        self.checkpoint_due.load(Ordering::Acquire)
-    }
-
     pub(crate) fn failed(&self, source: rusqlite::Error) -> Error {
         failed(&self.location.database, source)
     }
@@ -268,6 +260,15 @@ impl Office {
         self.session
             .get()
             .unwrap_or_else(|| unreachable!("a session lasts as long as its office"))
+    }
+
+    /// The database file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.location.database
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
     }
 
     pub(crate) fn sessions(&self) -> &Path {
@@ -327,6 +328,7 @@ impl Drop for Office {
             task.abort();
         }
         let _calm = undisturbed();
+        self.log.close();
         let database = self.engine().take();
         let Some(session) = self.session.take() else {
             return;

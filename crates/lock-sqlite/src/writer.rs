@@ -14,8 +14,8 @@ use crate::database::Database;
 use crate::error::error;
 use crate::news::News;
 use crate::office::Office;
-use crate::patrol;
 use crate::session::Session;
+use crate::{log, patrol};
 
 /// How long the writer waits for a crowd to come back …
 const LINGER: Duration = Duration::from_micros(100);
@@ -113,7 +113,7 @@ fn work(office: &Arc<Office>) {
 }
 
 fn is_needed(office: &Office) -> bool {
-    !office.inbox().is_empty() || office.inbox().patrol.are_given() || office.needs_checkpoint()
+    !office.inbox().is_empty() || office.inbox().patrol.are_given()
 }
 
 /// Gives a crowd the time to come back. Says whether it did. If not, it is a crowd all the same, until
@@ -154,7 +154,8 @@ fn round(office: &Arc<Office>) {
     let calm = fork::undisturbed();
     // Or callers that come again at once would leave it no gap.
     office.inbox().prefer(true);
-    let mut engine = office.engine();
+    office.log().make_room();
+    let engine = office.engine();
     gather(office);
     // Invariant: taken out with the connection in hand, so that whoever finds the queue empty and the
     // connection free comes after them.
@@ -177,15 +178,10 @@ fn round(office: &Arc<Office>) {
     let seen = engine
         .as_ref()
         .and_then(|database| patrol::look(office, database));
-    if let Some(database) = engine.as_mut()
-        && database.needs_checkpoint()
-    {
-        database.checkpoint();
-    }
-    office.note_checkpoint(engine.as_ref());
     office.inbox().prefer(batch.commands.len() > 1);
     drop(engine);
     drop(calm);
+    log::keep_short(office);
     let news = batch.settle(outcome);
     office.deliver(news);
     if let Some(seen) = seen {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,24 @@ use support::{directory, lock, open};
 
 const CHILDREN: usize = 8;
 const ROUNDS: u32 = 40;
+
+/// Writes until the log was copied back, so that the connection which does that is open, and the log
+/// starts anew, which its header counts.
+fn write_until_the_log_starts_anew(backend: &lock_sqlite::SqliteBackend) {
+    let log = backend.path().with_extension("db-wal");
+    let lock = lock(backend, "written");
+    for _ in 0..100_000 {
+        lock.acquire().wait().unwrap().release_blocking().unwrap();
+        let mut header = [0; 16];
+        let file = std::fs::File::open(&log).unwrap();
+        file.read_exact_at(&mut header, 0).unwrap();
+        assert!(file.metadata().unwrap().len() < 8 << 20, "a long log");
+        if header[12..] != [0; 4] {
+            return;
+        }
+    }
+    panic!("a log was never copied back");
+}
 
 /// Adds to a number in a file, without any care but the lock.
 fn count(backend: &lock_sqlite::SqliteBackend, path: &Path) {
@@ -29,6 +48,7 @@ fn children_forked_in_the_midst_of_transactions_lock_with_their_parent() {
     let counter = dir.path().join("counter");
     std::fs::write(&counter, "0").unwrap();
     let backend = open(&path);
+    write_until_the_log_starts_anew(&backend);
     let held = lock(&backend, "held by the parent")
         .acquire()
         .wait()

@@ -22,7 +22,8 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         let ping = pings(directory.path())?;
         round.record("datagram to and fro p50, us", ping.percentile(50.0));
         let mut transactions = Samples::default();
-        for _ in 0..500 {
+        for pass in 0..PASSES {
+            rest(pass);
             transactions.measure(|| bare.transaction("x", 1))?;
         }
         round.record("transaction p50, us", transactions.percentile(50.0));
@@ -51,7 +52,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// A datagram to another process and back, each time after some milliseconds at rest, as a waiter is.
+/// A datagram to another process and back, each time after a [`rest`].
 fn pings(directory: &Path) -> Result<Samples> {
     let (here, there) = (directory.join("here"), directory.join("there"));
     for path in [&here, &there] {
@@ -66,8 +67,7 @@ fn pings(directory: &Path) -> Result<Samples> {
     socket.recv(&mut buffer)?;
     let mut samples = Samples::default();
     for pass in 0..PASSES {
-        // sleep: both come to rest
-        std::thread::sleep(Duration::from_micros(2_000 + pass * 7_919 % 3_000));
+        rest(pass);
         let start = Instant::now();
         socket.send_to(&[1; 25], &there)?;
         socket.recv(&mut buffer)?;
@@ -76,6 +76,12 @@ fn pings(directory: &Path) -> Result<Samples> {
     echo.kill()?;
     echo.wait()?;
     Ok(samples)
+}
+
+/// Some milliseconds at rest, as a waiter and what it needs are before a hand-over.
+fn rest(pass: u64) {
+    // sleep: caches and cores cool down
+    std::thread::sleep(Duration::from_micros(2_000 + pass * 7_919 % 3_000));
 }
 
 /// Two processes pass the lock to and fro. The time runs from before the release in the one to the

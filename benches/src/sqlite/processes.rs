@@ -42,7 +42,7 @@ fn together(session: &mut Session) -> Result<()> {
     let mut fewest = u64::MAX;
     let rounds = session.section("4 processes, one name", |round| {
         let mut parties = start(directory.path(), |_| "contended".to_owned())?;
-        let time = Duration::from_millis(2_500);
+        let time = Duration::from_secs(6);
         let grants = counts(&mut parties, "ours", time)?;
         let all: u64 = grants.iter().sum();
         fewest = fewest.min(all);

@@ -62,6 +62,8 @@ pub(crate) struct Driver {
     lines: HashMap<String, Line>,
     /// Locks that were contended lately, until when: the short scripts would be sent in vain.
     contended: HashMap<String, Instant>,
+    /// Locks whose stream was there lately: to enter it takes no script.
+    streams: HashSet<String>,
     /// Locks to be looked at when an offer ends unclaimed.
     nudges: HashSet<String>,
     dues: BTreeMap<(Instant, u64), Due>,
@@ -119,6 +121,7 @@ impl Driver {
             pledges: Pledges::counted_in(Arc::clone(&debts)),
             lines: HashMap::new(),
             contended: HashMap::new(),
+            streams: HashSet::new(),
             nudges: HashSet::new(),
             dues: BTreeMap::new(),
             last_due: 0,

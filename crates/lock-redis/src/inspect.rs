@@ -1,5 +1,7 @@
 //! Who holds and who waits, on every node.
 
+use std::collections::BTreeSet;
+
 use lock_core::{
     FencingNumber, InspectQuery, KeyReport, LockKey, Mode, OwnerToken, PartyRecord, Result, Select,
 };
@@ -74,9 +76,19 @@ fn with_debts(mut reports: Vec<KeyReport>, debts: Vec<(LockKey, OwnerToken)>) ->
     reports
 }
 
-/// The hashes of locks. SCAN, never KEYS: the server goes on serving others.
+/// The hashes and streams of locks. SCAN, never KEYS: the server goes on serving others.
 async fn scan(connection: &mut MultiplexedConnection, pattern: &str) -> RedisResult<Vec<String>> {
-    let (mut found, mut cursor) = (std::collections::BTreeSet::new(), 0_u64);
+    let mut found = scan_for("hash", connection, pattern).await?;
+    found.extend(scan_for("stream", connection, pattern).await?);
+    Ok(found.into_iter().collect())
+}
+
+async fn scan_for(
+    kind: &str,
+    connection: &mut MultiplexedConnection,
+    pattern: &str,
+) -> RedisResult<BTreeSet<String>> {
+    let (mut found, mut cursor) = (BTreeSet::new(), 0_u64);
     loop {
         let mut command = redis::cmd("SCAN");
         command
@@ -85,12 +97,12 @@ async fn scan(connection: &mut MultiplexedConnection, pattern: &str) -> RedisRes
             .arg(pattern)
             .arg("COUNT")
             .arg(STEP);
-        command.arg("TYPE").arg("hash");
+        command.arg("TYPE").arg(kind);
         let (next, names): (u64, Vec<String>) = command.query_async(connection).await?;
         found.extend(names);
         cursor = next;
         if cursor == 0 {
-            return Ok(found.into_iter().collect());
+            return Ok(found);
         }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn wall_time(micros: u64) -> SystemTime {
 }
 
 /// 2024-01-01 in Unix seconds, where the scripts count from.
-const EPOCH: u64 = 1_704_067_200;
+pub(crate) const EPOCH: u64 = 1_704_067_200;
 
 #[cfg(test)]
 mod tests {

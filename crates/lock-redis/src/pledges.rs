@@ -51,8 +51,8 @@ pub(crate) struct Held {
     pub(crate) key: LockKey,
     pub(crate) names: Names,
     pub(crate) grant: Grant,
-    /// Whether the server had it for a brief holder, when it was last heard of.
-    pub(crate) brief: bool,
+    /// Its entry in the stream, if the server had it for a brief holder when it was last heard of.
+    pub(crate) brief: Option<String>,
     /// Whether an acquire of it may still be on its way over an earlier connection.
     pub(crate) astray: bool,
 }
@@ -66,16 +66,16 @@ pub(crate) struct Debt {
     /// The connection that an acquire of it was sent over last.
     sent_over: Option<u64>,
     astray: bool,
-    /// Whether it may be ended as a brief holder.
-    brief: bool,
+    /// Its entry in the stream, if it may be ended as a brief holder.
+    brief: Option<String>,
     /// When to send the cancel (again).
     due: Instant,
 }
 
 impl Debt {
-    /// Whether it may be ended as a brief holder, which is tried once.
-    pub(crate) fn take_brief(&mut self) -> bool {
-        std::mem::take(&mut self.brief)
+    /// Its entry in the stream, if it may be ended as a brief holder, which is tried once.
+    pub(crate) fn take_brief(&mut self) -> Option<String> {
+        self.brief.take()
     }
 
     /// Whether an acquire may still come after a cancel over this connection.
@@ -109,7 +109,7 @@ impl Pledges {
         if known {
             let astray = pending.as_ref().is_some_and(|pending| pending.astray)
                 || held.as_ref().is_some_and(|held| held.astray);
-            let brief = held.is_some_and(|held| held.brief);
+            let brief = held.and_then(|held| held.brief);
             self.debts.entry(attempt).or_insert_with(|| Debt {
                 key,
                 names,

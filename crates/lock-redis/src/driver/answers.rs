@@ -10,16 +10,25 @@ use super::calls::{Open, Purpose};
 use super::grants::tell;
 use super::time::{Due, OFFER_LIFE, SLACK};
 use crate::error::{error, indeterminate, unavailable};
+use crate::party::EPOCH;
 
 /// The longest that a waiter relies on pushes alone.
 const SAFETY_NET: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a fence must outlive its lease, as `library.lua` has it.
+const RESIDUE: std::time::Duration = std::time::Duration::from_secs(600);
 
 impl Driver {
     pub(super) fn answered(&mut self, number: u64, result: RedisResult<Value>) {
         let Some(open) = self.calls.remove(&number) else {
             return;
         };
-        let result = result.map(Answer::of);
+        let result = match result {
+            // Somebody came, and made a hash of the stream.
+            Err(failure) if open.call.needs_stream() && failure.code() == Some("WRONGTYPE") => {
+                Ok(Answer::of(Value::Int(0)))
+            }
+            result => result.map(Answer::of),
+        };
         let mut links = self.links.values_mut();
         if let Some(link) = links.find(|link| link.id == open.link) {
             link.heard = Instant::now();
@@ -45,21 +54,7 @@ impl Driver {
     fn answer(&mut self, open: Open, answer: &Answer) {
         let Open { purpose, sent, .. } = open;
         match purpose {
-            Purpose::AcquireFree(attempt) => match answer.number(0) {
-                0 => {
-                    if let Some(pending) = self.pledges.pending.get(&attempt) {
-                        let names = pending.names.clone();
-                        self.mark_contended(&names);
-                    }
-                    self.ask(attempt);
-                }
-                base => {
-                    self.acquired(attempt, sent, base);
-                    if let Some(held) = self.pledges.held.get_mut(&attempt) {
-                        held.brief = !held.astray;
-                    }
-                }
-            },
+            Purpose::AcquireFree(attempt) => self.entered(attempt, sent, answer),
             Purpose::Acquire(attempt) => self.attempt_answered(attempt, sent, answer),
             Purpose::Leave(attempt) if answer.is_bare_zero() => {
                 // It is no brief holder, or none any more. The long script knows.
@@ -173,6 +168,32 @@ impl Driver {
         }
     }
 
+    fn entered(&mut self, attempt: OwnerToken, sent: Instant, answer: &Answer) {
+        let Some(pending) = self.pledges.pending.get(&attempt) else {
+            return self.came_back(attempt);
+        };
+        let names = pending.names.clone();
+        if answer.0.first() == Some(&Value::Nil) {
+            return self.ask_by_script(attempt);
+        }
+        match answer.entry().filter(|_| answer.is_alone(pending.lease)) {
+            Some((entry, base)) => {
+                let entry = entry.to_owned();
+                self.mark_stream(&names);
+                self.acquired(attempt, sent, base);
+                if let Some(held) = self.pledges.held.get_mut(&attempt)
+                    && !held.astray
+                {
+                    held.brief = Some(entry);
+                }
+            }
+            None => {
+                self.mark_contended(&names);
+                self.ask(attempt);
+            }
+        }
+    }
+
     fn attempt_answered(&mut self, attempt: OwnerToken, sent: Instant, answer: &Answer) {
         let code = answer.number(0);
         if code == 1 {
@@ -259,7 +280,7 @@ impl Driver {
             if alive {
                 let deadline = super::grants::deadline(sent, renewal.ttl);
                 if let Some(held) = self.pledges.held.get_mut(&renewal.lease) {
-                    held.brief = false;
+                    held.brief = None;
                     if let Some(validity) = &held.grant.validity {
                         validity.extend(deadline);
                     }
@@ -325,6 +346,27 @@ impl Answer {
         }
     }
 
+    /// The entry of a brief holder, and its fencing base, see `library.lua`. The hundreds of a number
+    /// count within a millisecond: beyond that none is left, which takes a clock that was set back.
+    fn entry(&self) -> Option<(&str, u64)> {
+        let Some(Value::BulkString(entry)) = self.0.first() else {
+            return None;
+        };
+        let entry = std::str::from_utf8(entry).ok()?;
+        let (milliseconds, place) = entry.split_once('-')?;
+        let milliseconds: u64 = milliseconds.parse().ok()?;
+        let place: u64 = place.parse().ok()?;
+        let base = milliseconds.checked_sub(EPOCH * 1000)? * 1000;
+        (place < 1000).then_some((entry, base + place))
+    }
+
+    /// Whether the entry is the only one, in a key that outlives the lease for long. The script,
+    /// which answers with nothing else, has seen to that.
+    fn is_alone(&self, lease: std::time::Duration) -> bool {
+        let least = (lease + RESIDUE).as_millis();
+        self.0.len() == 1 || (self.number(1) == 1 && u128::from(self.number(2)) >= least)
+    }
+
     /// What is said to a brief holder when the long script is needed.
     fn is_bare_zero(&self) -> bool {
         self.0.len() == 1 && self.number(0) == 0
@@ -338,7 +380,9 @@ impl Answer {
     /// The server's clock, where the answer tells it. A fence is that, or more, and more is safe.
     fn now(&self, purpose: &Purpose) -> Option<u64> {
         let now = match purpose {
-            Purpose::AcquireFree(_) | Purpose::Renew { .. } => self.number(0),
+            // Cut to a millisecond.
+            Purpose::AcquireFree(_) => self.entry().map_or(0, |(_, base)| base + 1000),
+            Purpose::Renew { .. } => self.number(0),
             Purpose::Release { brief: true, .. } => 0,
             Purpose::Leave(_) if self.0.len() == 1 => 0,
             _ => self.number(1),

@@ -11,12 +11,14 @@ use crate::backend::{Application, Listener};
 use crate::error::{NAME, ended, unavailable};
 use crate::names::Names;
 use crate::pledges::Pending;
-use crate::script::{Call, Script, brief_field};
+use crate::script::{Call, Script};
 
 /// Leases renewed by one script: more would keep the server from others.
 const RENEWED_AT_ONCE: usize = 100;
 /// Locks remembered as contended; beyond that the outdated ones are forgotten.
 const CONTENDED_MOST: usize = 4096;
+/// Locks remembered for their stream.
+const STREAMS_MOST: usize = 4096;
 
 impl Driver {
     pub(super) fn acquire(&mut self, application: Application, listener: Listener<Option<Grant>>) {
@@ -93,10 +95,11 @@ impl Driver {
         }
         pending.sent_over = Some(link);
         let open = if is_free {
-            let call = Call::new(Script::acquire_free(), vec![pending.names.base.clone()])
-                .arg(brief_field(attempt))
-                .arg(pending.line.as_str())
-                .arg(pending.lease.as_millis().to_string());
+            let call = if self.streams.contains(&pending.names.base) {
+                Call::enter(&pending.names, &pending.line)
+            } else {
+                enter_by_script(pending)
+            };
             Open::new(Purpose::AcquireFree(attempt), call, slot)
         } else {
             let patience = match (pending.request.wait, pending.arrival) {
@@ -113,6 +116,15 @@ impl Driver {
         self.transmit(open);
     }
 
+    /// Asks by the short script for what was asked in vain without one.
+    pub(super) fn ask_by_script(&mut self, attempt: OwnerToken) {
+        if let Some(pending) = self.pledges.pending.get(&attempt) {
+            self.streams.remove(&pending.names.base);
+            let (call, slot) = (enter_by_script(pending), self.slot(&pending.names));
+            self.transmit(Open::new(Purpose::AcquireFree(attempt), call, slot));
+        }
+    }
+
     /// Remembers that the short scripts would be sent in vain.
     pub(super) fn mark_contended(&mut self, names: &Names) {
         if self.contended.len() >= CONTENDED_MOST {
@@ -120,6 +132,16 @@ impl Driver {
         }
         let until = Instant::now() + std::time::Duration::from_secs(1);
         self.contended.insert(names.base.clone(), until);
+    }
+
+    /// Remembers that a lock has a stream.
+    pub(super) fn mark_stream(&mut self, names: &Names) {
+        if !self.streams.contains(&names.base) {
+            if self.streams.len() >= STREAMS_MOST {
+                self.streams.clear();
+            }
+            self.streams.insert(names.base.clone());
+        }
     }
 
     /// Asks for everything that is pending at a node.
@@ -191,8 +213,10 @@ impl Driver {
         let Some(debt) = self.pledges.debt_mut(attempt) else {
             return;
         };
-        let call = if debt.take_brief() && !is_contended(lines, contended, &debt.names) {
-            Call::leave_brief(&debt.names, attempt)
+        let brief = debt.take_brief();
+        let brief = brief.filter(|_| !is_contended(lines, contended, &debt.names));
+        let call = if let Some(entry) = brief {
+            Call::leave_brief(&debt.names, entry)
         } else {
             let late = if debt.may_be_late(link) { "late" } else { "" };
             Call::on(Script::leave(), &debt.names)
@@ -233,13 +257,14 @@ impl Driver {
     ) {
         let held = self.pledges.held.remove(&attempt);
         let astray = held.as_ref().is_some_and(|held| held.astray);
-        let brief = held.is_some_and(|held| held.brief)
-            && !is_contended(&self.lines, &self.contended, &names);
+        let entry = held
+            .and_then(|held| held.brief)
+            .filter(|_| !is_contended(&self.lines, &self.contended, &names));
+        let brief = entry.is_some();
         let slot = self.slot(&names);
-        let call = if brief {
-            Call::leave_brief(&names, attempt)
-        } else {
-            leave_call(&names, attempt, astray)
+        let call = match entry {
+            Some(entry) => Call::leave_brief(&names, entry),
+            None => leave_call(&names, attempt, astray),
         };
         let purpose = Purpose::Release {
             key,
@@ -446,6 +471,12 @@ impl Driver {
             self.refuse(attempt, unavailable("the acquire"));
         }
     }
+}
+
+fn enter_by_script(pending: &Pending) -> Call {
+    Call::new(Script::acquire_free(), vec![pending.names.base.clone()])
+        .arg(pending.line.as_str())
+        .arg(pending.lease.as_millis().to_string())
 }
 
 pub(super) fn leave_call(names: &Names, attempt: OwnerToken, late: bool) -> Call {

@@ -14,7 +14,15 @@ use crate::error::{Remedy, indeterminate, remedy, unavailable};
 impl Driver {
     /// A call was answered with an error.
     pub(super) fn failed(&mut self, open: Open, failure: &RedisError) {
-        match remedy(failure) {
+        let remedy = remedy(failure);
+        if let Purpose::AcquireFree(attempt) = open.purpose
+            && open.call.is_transaction()
+            && !matches!(remedy, Remedy::Reconnect)
+        {
+            // A transaction does not tell why it failed. The script will.
+            return self.ask_by_script(attempt);
+        }
+        match remedy {
             Remedy::SendScript if self.is_wanted(&open) => {
                 if let Some(node) = self.node_of(&open) {
                     self.transmit_to(&node, open, false, false);

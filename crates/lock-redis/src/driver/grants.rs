@@ -131,7 +131,7 @@ impl Driver {
             key: pending.key,
             names: pending.names,
             grant: grant.clone(),
-            brief: false,
+            brief: None,
             astray: pending.astray,
         };
         self.pledges.held.insert(attempt, held);
@@ -314,7 +314,7 @@ impl Driver {
             key,
             names,
             grant: grant.clone(),
-            brief: false,
+            brief: None,
             astray: false,
         };
         self.pledges.held.insert(attempt, held);
@@ -392,7 +392,7 @@ impl Driver {
                 grant.fence = Fence::Shared(version(value));
                 if let Some(held) = self.pledges.held.get_mut(&grant.attempt) {
                     held.grant.fence = grant.fence;
-                    held.brief = false;
+                    held.brief = None;
                 }
                 Ok(grant)
             }

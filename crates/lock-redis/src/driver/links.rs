@@ -74,6 +74,25 @@ impl Link {
         }
     }
 
+    /// The same, for a transaction. Errors of its commands are left in the answer.
+    fn send_transaction(&self, number: u64, commands: redis::Pipeline) {
+        if let Some(mut connection) = self.connection() {
+            self.in_flight.push(Box::pin(async move {
+                // MULTI and each command are answered, and then EXEC.
+                let before = commands.len() + 1;
+                let result = connection.send_packed_commands(&commands, before, 1).await;
+                let result = result.and_then(|answers| {
+                    let answer = answers.into_iter().next().unwrap_or(redis::Value::Nil);
+                    match answer {
+                        redis::Value::Array(_) => Ok(answer),
+                        answer => answer.extract_error(),
+                    }
+                });
+                (number, result)
+            }));
+        }
+    }
+
     /// The same, for a slot that is just moving to this node.
     fn send_asking(&self, number: u64, command: redis::Cmd) {
         if let Some(mut connection) = self.connection() {
@@ -347,7 +366,10 @@ impl Driver {
         if asking {
             link.send_asking(number, command);
         } else {
-            link.send(number, command);
+            match open.call.transaction(command) {
+                Ok(commands) => link.send_transaction(number, commands),
+                Err(command) => link.send(number, command),
+            }
         }
         self.last_call = number;
         self.calls.insert(number, Box::new(open));

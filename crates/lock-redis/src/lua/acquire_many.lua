@@ -1,12 +1,14 @@
 -- Takes several locks, all or none. KEYS: five for each. ARGV: party of each.
 -- Returns {1, now, fence or slot of each}, {0, now} if one is contended, {3, now, kind}.
 local locks, parties, held = {}, {}, {}
+local function settled(answer)
+  for _, lock in ipairs(locks) do settle(lock) end
+  return answer
+end
 for place = 1, #KEYS / 5 do
   local lock = open(place * 5 - 4)
   local party = parse(ARGV[place])
   if lapse(lock) then admit(lock) end
-  settle(lock)
-  lock.cleared = nil
   locks[place], parties[place] = lock, party
   held[place] = lock.h == party.attempt
     or (party.kind and lock.k and call('ZSCORE', lock.S, party.attempt)) and true
@@ -16,11 +18,11 @@ for place, lock in ipairs(locks) do
   local party = parties[place]
   if not held[place] then
     if lock.c and lock.c > now and call('SISMEMBER', lock.C, party.attempt) == 1 then
-      return {4, now}
+      return settled({4, now})
     end
-    if lock.k and party.kind and lock.k ~= party.kind then return {3, now, lock.k} end
+    if lock.k and party.kind and lock.k ~= party.kind then return settled({3, now, lock.k}) end
     local enters = fits(lock, party, holders(lock)) and overtakes(lock, 128 - party.priority)
-    if not enters then return {0, now} end
+    if not enters then return settled({0, now}) end
   end
 end
 for place, lock in ipairs(locks) do
@@ -40,4 +42,4 @@ for place, lock in ipairs(locks) do
   end
   answer[#answer + 1] = value
 end
-return answer
+return settled(answer)

@@ -1,10 +1,13 @@
 -- What all scripts share. Times are microseconds of the server's clock since 2024, which numbers
 -- below 2^53 carry exactly. A lock has five keys, all in one hash slot:
 --
---   L hash   x<attempt>   party (see `parse`) of a brief holder: an exclusive one that came when
---                nobody else was there, and has its first lease still. It leaves by an HDEL. Whoever
---                comes meanwhile makes it a full one, and the HDEL finds nothing:
---            h   the exclusive holder's party, after a '~' while the key stays closed after its loss
+--   L stream, or a hash. A stream while nobody is there but a brief holder: an exclusive one that
+--                came when nobody else was there, and has its first lease still. Its party (see
+--                `parse`) is the first entry, and the entry's ID the fence and the time of its grant.
+--                It leaves by an XDEL; the stream keeps the last ID. Entries behind the first are of
+--                those who came meanwhile, saw that they are not alone, and ask in full.
+--                Whoever asks in full makes it a hash, which refuses further entries:
+--     hash   h   the exclusive holder's party, after a '~' while the key stays closed after its loss
 --            e   until when it holds
 --            f   the last fencing base, which is the time of the last exclusive grant, or more
 --            q   there may be waiters in W; until when W lives
@@ -48,40 +51,53 @@ local function parse(party)
   }
 end
 
--- When the lease of a brief holder ends.
-local function ends(fence, party) return fence + parse(party).lease * 1000 end
+-- The fencing base of an entry, and the ID of the entry that has it. IDs count milliseconds and, within
+-- one, entries: a client does not take one past the thousandth for its fence, and asks in full.
+local function base_of(id)
+  local milliseconds, place = string.match(id, '^(%d+)-(%d+)$')
+  return (milliseconds - 1704067200000) * 1000 + place
+end
+
+local function id_of(base)
+  return string.format('%.0f-%.0f', math.floor(base / 1000) + 1704067200000, base % 1000)
+end
+
+-- When the lease of a brief holder ends. Its time of grant was cut to a millisecond.
+local function ends(fence, party) return fence + 1000 + parse(party).lease * 1000 end
+
+-- What a stream says: the last fencing base, and the party of the brief holder, if there is one.
+local function look_at_stream(key)
+  local first = call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  if first then return base_of(first[1]), first[2][2] end
+  local about = call('XINFO', 'STREAM', key)
+  for place = 1, #about, 2 do
+    if about[place] == 'last-generated-id' then return base_of(about[place + 1]), false end
+  end
+end
+
+-- Makes the hash of a stream.
+local function make_hash(key, fence, party)
+  call('DEL', key)
+  call('HSET', key, 'f', fence)
+  if party then call('HSET', key, 'h', party, 'e', ends(fence, party)) end
+end
 
 -- What is written of a lock.
 local function look(at)
-  local fields = call('HMGET', KEYS[at], 'h', 'e', 'f', 'q', 'k', 'n', 't', 'c', 'r', 'a', 'u')
+  local fields = redis.pcall('HMGET', KEYS[at], 'h', 'e', 'f', 'q', 'k', 'n', 't', 'c', 'r', 'a', 'u')
+  local is_stream = fields.err ~= nil
+  if is_stream then
+    local fence, party = look_at_stream(KEYS[at])
+    fields = {party, party and ends(fence, party), fence}
+  end
   local lock = {
     L = KEYS[at], W = KEYS[at + 1], S = KEYS[at + 2], P = KEYS[at + 3], C = KEYS[at + 4],
-    e = tonumber(fields[2]), f = tonumber(fields[3]) or 0, q = tonumber(fields[4]),
+    line = fields[1], e = tonumber(fields[2]), f = tonumber(fields[3]) or 0, q = tonumber(fields[4]),
     k = fields[5], n = tonumber(fields[6]) or 0, t = tonumber(fields[7]) or 0,
     c = tonumber(fields[8]), r = fields[9], a = tonumber(fields[10]) or 0,
-    u = tonumber(fields[11]) or 0,
+    u = tonumber(fields[11]) or 0, is_stream = is_stream,
   }
-  lock.line = fields[1]
-  if not lock.line and not lock.k then
-    local all = call('HGETALL', lock.L)
-    for place = 1, #all, 2 do
-      if string.sub(all[place], 1, 1) == 'x' then
-        lock.brief, lock.line = all[place], all[place + 1]
-        lock.e = ends(lock.f, lock.line)
-      end
-    end
-  end
   lock.h = lock.line and string.match(lock.line, '^%S+')
-  return lock
-end
-
--- The same, for scripts that change it.
-local function open(at)
-  local lock = look(at)
-  if lock.brief then
-    call('HDEL', lock.L, lock.brief)
-    call('HSET', lock.L, 'h', lock.line, 'e', lock.e)
-  end
   return lock
 end
 
@@ -92,6 +108,17 @@ local function keep(lock, life)
     call('HSET', lock.L, 't', lock.t)
     call('PEXPIRE', lock.L, life + 2 * residue)
   end
+end
+
+-- What is written of a lock, for scripts that change it.
+local function open(at)
+  local lock = look(at)
+  if lock.is_stream then
+    make_hash(lock.L, lock.f, lock.line)
+    keep(lock, lock.line and parse(lock.line).lease or 0)
+    lock.cleared = true
+  end
+  return lock
 end
 
 local function bind(lock, kind)
@@ -156,8 +183,18 @@ local function clear(lock)
   lock.h, lock.cleared = false, true
 end
 
+-- The last step. A lock that nobody uses any more becomes a stream again; one that only shared or
+-- permit parties use does not.
 local function settle(lock)
-  if lock.cleared and not lock.h then call('HDEL', lock.L, 'h', 'e') end
+  if not lock.cleared or lock.h then return end
+  if lock.q or lock.k or lock.c then
+    call('HDEL', lock.L, 'h', 'e')
+    return
+  end
+  call('DEL', lock.L)
+  -- An empty stream with this ID for its last.
+  call('XADD', lock.L, 'MAXLEN', 0, id_of(lock.f), 'p', '')
+  call('PEXPIRE', lock.L, 2 * residue)
 end
 
 -- Ends a holder uncleanly at a given time: at once, or with the key closed for its lock delay.

@@ -4,18 +4,19 @@ local outcomes = {now}
 for place = 1, #KEYS, 2 do
   local hash, sharers = KEYS[place], KEYS[place + 1]
   local attempt, lease = ARGV[place], tonumber(ARGV[place + 1])
-  local until_when, brief = now + lease * 1000, 'x' .. attempt
-  local fields = call('HMGET', hash, 'h', 'e', 'k', 't', 'f', brief)
-  local alive = false
-  if fields[6] then
-    alive = ends(fields[5], fields[6]) > now
-    if alive then
-      call('HDEL', hash, brief)
-      call('HSET', hash, 'h', fields[6], 'e', until_when)
-    end
-  elseif fields[1] and string.sub(fields[1], 1, #attempt + 1) == attempt .. ' ' then
+  local until_when = now + lease * 1000
+  local fields = redis.pcall('HMGET', hash, 'h', 'e', 'k', 't')
+  local alive, fence, party = false, nil, nil
+  if fields.err then
+    fence, party = look_at_stream(hash)
+    fields = {party, party and ends(fence, party)}
+  end
+  if fields[1] and string.sub(fields[1], 1, #attempt + 1) == attempt .. ' ' then
     alive = tonumber(fields[2]) > now
-    if alive then call('HSET', hash, 'e', until_when) end
+    if alive then
+      if party then make_hash(hash, fence, party) end
+      call('HSET', hash, 'e', until_when)
+    end
   elseif fields[3] then
     alive = (tonumber(call('ZSCORE', sharers, attempt)) or 0) > now
     if alive then

@@ -11,4 +11,5 @@ mod partitions;
 mod refusals;
 mod rights;
 mod settings;
+mod streams;
 mod support;

@@ -6,9 +6,9 @@ use lock_testkit::services::redis::{RedisOptions, RedisServer};
 use crate::support::{Client, in_background, patient, refusal, with_password, works};
 
 /// The rights of the README.
-const RIGHTS: &str = "~lock:* &lock:* +evalsha +eval +time +hmget +hget +hgetall +hkeys +hrandfield \
-                      +hset +hdel +zadd +zrem +zscore +zcard +zrange +zrangebyscore +zpopmin +sadd \
-                      +sismember +bitpos +setbit +pexpire +del +publish +subscribe +scan";
+const RIGHTS: &str = "~lock:* &lock:* +evalsha +eval +time +hmget +hget +hgetall +hkeys \
+                      +hset +hdel +xadd +xdel +xlen +xrange +xinfo +pttl +multi +exec +zadd +zrem \
+                      +zscore +zcard +zrange +zrangebyscore +zpopmin +sadd +sismember +bitpos +setbit +pexpire +del +publish +subscribe +scan";
 
 fn server_with(rights: &str) -> RedisServer {
     let rule = format!("worker on >hunter2 {rights}");
@@ -34,7 +34,7 @@ fn the_documented_rights_are_enough() {
 #[test]
 fn a_missing_right_is_named() {
     for (missing, told) in [
-        ("+hset ", "hset"),
+        ("+xadd ", "xadd"),
         ("+evalsha ", "evalsha"),
         ("+subscribe", "subscribe"),
     ] {

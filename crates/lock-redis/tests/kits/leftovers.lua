@@ -5,15 +5,19 @@ local now = (clock[1] - 1704067200) * 1000000 + clock[2]
 local left = {}
 for _, key in ipairs(redis.call('KEYS', 'lock:*')) do
   local hash = string.match(key, '^(lock:{.*}):.$') or key
-  local fields, brief = {}, nil
-  local all = redis.call('HGETALL', hash)
-  for place = 1, #all, 2 do
-    fields[all[place]] = all[place + 1]
-    if string.sub(all[place], 1, 1) == 'x' then brief = all[place + 1] end
+  local fields, all, crashed = {}, {}, false
+  if redis.call('TYPE', hash).ok == 'stream' then
+    for _, entry in ipairs(redis.call('XRANGE', hash, '-', '+')) do
+      local granted = (string.match(entry[1], '^%d+') - 1704067200000) * 1000
+      local lease = string.match(entry[2][2], '^%S+ %S+ %S+ %S+ %S+ (%d+)')
+      fields.entry, all = entry[2][2], entry[2]
+      crashed = granted + (lease + 1) * 1000 <= now
+    end
+  else
+    all = redis.call('HGETALL', hash)
+    for place = 1, #all, 2 do fields[all[place]] = all[place + 1] end
+    crashed = fields.h and tonumber(fields.e) <= now
   end
-  local lease = brief and string.match(brief, '^%S+ %S+ %S+ %S+ %S+ (%d+)')
-  local crashed = fields.h and tonumber(fields.e) <= now
-    or lease and fields.f + lease * 1000 <= now
   local sharers = redis.call('ZRANGE', hash .. ':s', -1, -1, 'WITHSCORES')
   crashed = crashed or sharers[1] and tonumber(sharers[2]) <= now
   local clean = key == hash .. ':c'

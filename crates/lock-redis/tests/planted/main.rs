@@ -21,17 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DEFECTS: &[(Change, &str)] = &[
     (
         // The short acquire does not look.
-        (
-            "if #fields > (f and 2 or 0) + (t and 2 or 0) then return 0 end",
-            "",
-        ),
-        "exclusive::a_second_try_is_contended_on_every_handle_and_client",
+        ("if redis.call('XLEN', KEYS[1]) > 1 then return 0 end", ""),
+        "exclusive::a_failed_acquire_leaves_everything_as_it_was",
     ),
     (
-        // Numbers are those of the minute.
+        // The first number is of a time to come.
         (
-            "if fence < now then fence = now end",
-            "fence = now - now % 60000000",
+            "return entry\n",
+            "return (string.gsub(entry, '^%d+', '3786912000000'))\n",
         ),
         "exclusive::attempts_differ_and_fencing_rises",
     ),
@@ -50,7 +47,10 @@ const DEFECTS: &[(Change, &str)] = &[
     ),
     (
         // What is not held is renewed.
-        ("local alive = false", "local alive = true"),
+        (
+            "local alive, fence, party = false",
+            "local alive, fence, party = true",
+        ),
         "lease::a_renewal_after_release_resurrects_nothing",
     ),
     (
@@ -114,7 +114,7 @@ const DEFECTS: &[(Change, &str)] = &[
     ),
     (
         // A set is granted although one of it is held.
-        ("if not enters then return {0, now} end", ""),
+        ("if not enters then return settled({0, now}) end", ""),
         "options::several_keys_in_one_step",
     ),
     (

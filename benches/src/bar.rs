@@ -2,7 +2,7 @@
 
 use crate::Rounds;
 
-/// The share of void rounds above which nothing can be concluded.
+/// The share of void rounds, or of rounds without a figure, above which nothing can be concluded.
 const MOST_VOID: f64 = 1.0 / 3.0;
 /// A tail may be this many times the worst stall of a thread that does nothing but spin.
 const STALLS_IN_A_TAIL: f64 = 3.0;
@@ -30,7 +30,7 @@ pub enum Verdict {
     Holds,
     /// It does not.
     FallsShort,
-    /// Too many rounds were disturbed by other programs.
+    /// Too many rounds were disturbed by other programs, or had nothing to compare with.
     Inconclusive,
 }
 
@@ -64,9 +64,11 @@ impl Bar {
         &self.name
     }
 
-    /// The median figure, the limit that applies, and what follows.
+    /// The median of the figures that there are, the limit that applies, and what follows.
     pub(crate) fn judge(&self, rounds: &Rounds, figures: &[f64]) -> (f64, f64, Verdict) {
-        let figure = median(figures);
+        let numbers: Vec<f64> = figures.iter().copied().filter(|f| !f.is_nan()).collect();
+        let missing = (figures.len() - numbers.len()) as f64 / figures.len().max(1) as f64;
+        let figure = median(&numbers);
         let limit = match self.direction {
             Direction::TailAtMost => {
                 let stall = rounds.worst_stall().as_secs_f64() * 1e6;
@@ -79,7 +81,7 @@ impl Bar {
             Direction::AtMost | Direction::TailAtMost => figure <= limit,
         };
         let verdict = match keeps {
-            _ if rounds.void_share() > MOST_VOID => Verdict::Inconclusive,
+            _ if rounds.void_share().max(missing) > MOST_VOID => Verdict::Inconclusive,
             true => Verdict::Holds,
             // Also a figure that is no number falls short.
             false => Verdict::FallsShort,
@@ -137,6 +139,20 @@ mod tests {
     fn a_figure_that_is_no_number_falls_short() {
         let bar = Bar::at_most("x", 2.0);
         assert_eq!(bar.judge(&rounds(0, 3), &[]).2, Verdict::FallsShort);
+    }
+
+    #[test]
+    fn rounds_without_a_figure_are_left_out_while_they_are_few() {
+        let (calm, missing) = (rounds(0, 3), f64::NAN);
+        let judged = |figures: [f64; 3]| Bar::at_most("x", 2.0).judge(&calm, &figures);
+        assert_eq!(judged([1.0, missing, 1.0]), (1.0, 2.0, Verdict::Holds));
+        // Without end is a figure.
+        assert_eq!(
+            judged([1.0, f64::INFINITY, f64::INFINITY]).2,
+            Verdict::FallsShort
+        );
+        assert_eq!(judged([1.0, missing, missing]).2, Verdict::Inconclusive);
+        assert_eq!(judged([missing; 3]).2, Verdict::Inconclusive);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bar::median;
 use crate::calibration::worst_stall;
 use crate::machine::{self, ProcessorTime};
 use crate::{Bar, Round, Rounds, Verdict};
@@ -116,7 +117,12 @@ impl Session {
         let figures: Vec<f64> = rounds.iter().map(figure).collect();
         let (figure, limit, verdict) = bar.judge(rounds, &figures);
         let (name, figure, limit) = (bar.name(), rounded(figure), rounded(limit));
-        let line = format!("bar {name}: {figure} (limit {limit}): {verdict}");
+        let missing = figures.iter().filter(|figure| figure.is_nan()).count();
+        let remark = match missing {
+            0 => String::new(),
+            _ => format!(", no figure in {missing} of {} rounds", figures.len()),
+        };
+        let line = format!("bar {name}: {figure} (limit {limit}): {verdict}{remark}");
         println!("{line}");
         self.page += &format!("    {line}\n");
         self.verdicts.push(verdict);
@@ -173,7 +179,13 @@ impl Session {
 
 fn print_medians(rounds: &Rounds) {
     for name in rounds.names() {
-        println!("{name:<40} {:>14}", rounded(rounds.median(name)));
+        let figures = rounds.iter().map(|round| round.get(name));
+        let figures: Vec<f64> = figures.filter(|figure| !figure.is_nan()).collect();
+        let remark = match rounds.iter().count() - figures.len() {
+            0 => String::new(),
+            missing => format!("   without {missing} rounds"),
+        };
+        println!("{name:<40} {:>14}{remark}", rounded(median(&figures)));
     }
     let void = rounds.iter().filter(|round| round.is_void).count();
     println!(
@@ -187,6 +199,7 @@ fn print_medians(rounds: &Rounds) {
 /// Three digits that say something.
 fn rounded(figure: f64) -> String {
     match figure.abs() {
+        none if none.is_nan() => "none".to_owned(),
         large if large >= 100.0 => format!("{figure:.0}"),
         middle if middle >= 10.0 => format!("{figure:.1}"),
         small if small >= 0.1 => format!("{figure:.2}"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lock_benches::{Bar, Round, Samples, Session};
 use lock_core::clock::Instant;
 use lock_testkit::services::redis::RedisServer;
@@ -23,13 +23,14 @@ pub(crate) fn measure(session: &mut Session, path: &Path, server: &RedisServer) 
         let mut ping_pong = PingPong::start(&path.url)?;
         let mut grants = [0; PROCESSES];
         let rounds = session.section(&section, |round| {
-            let legs = ping_pong.round_trips(PING_PONGS)?;
+            let legs = ping_pong.round_trips(PING_PONGS, hold)?;
             round.record("push ping-pong p50 us", legs.percentile(50.0));
             let contest = Contest::hold(OURS, path, hold, duration, server)?;
             for (sum, turns) in grants.iter_mut().zip(&contest.turns) {
                 *sum += turns.len() as u64;
             }
             contest.record(OURS, round);
+            ensure!(!contest.hand_overs().is_empty(), "nothing was handed over");
             Contest::hold(RSLOCK, path, hold, duration, server)?.record(RSLOCK, round);
             Ok(())
         })?;
@@ -110,8 +111,11 @@ impl Contest {
         round.record(format!("{name} wait p99 us"), waits.percentile(99.0));
         round.record(format!("{name} hand-overs"), hand_overs.len() as f64);
         round.record(format!("{name} grants"), grants as f64);
-        let commands = self.commands as f64 / grants as f64;
-        round.record(format!("{name} commands"), commands);
+        // A peer that sleeps between its polls may get none.
+        if grants > 0 {
+            let commands = self.commands as f64 / grants as f64;
+            round.record(format!("{name} commands"), commands);
+        }
     }
 
     /// From just before a release until another process holds.

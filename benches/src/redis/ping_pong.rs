@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lock_benches::{Role, Samples};
@@ -41,11 +41,15 @@ impl PingPong {
         })
     }
 
-    /// Times of a push there and a push back.
-    pub(crate) fn round_trips(&mut self, count: usize) -> Result<Samples> {
+    /// Times of a push there and a push back. Each begins after some time at `rest`, as a hand-over
+    /// does, by which caches and cores have cooled down.
+    pub(crate) fn round_trips(&mut self, count: usize, rest: Duration) -> Result<Samples> {
         self.runtime.block_on(async {
             let mut samples = Samples::default();
             for _ in 0..count {
+                if !rest.is_zero() {
+                    tokio::time::sleep(rest).await;
+                }
                 let start = Instant::now();
                 self.end.push_to(THERE).await?;
                 self.end.pushed().await?;

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// A point on the clock that leases, deadlines and hold times are measured by.
 ///
 /// On Linux this is `CLOCK_BOOTTIME`: a laptop that slept past its lease notices. Elsewhere it is
 /// the monotonic clock. Values of two processes on one host compare; values of two hosts do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant(Duration);
+pub struct Instant {
+    /// Nanoseconds since boot. One word, for deadlines are moved with every acquire.
+    nanos: u64,
+}
 
 impl Instant {
     /// Now.
@@ -19,23 +24,23 @@ impl Instant {
         const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
         let now = rustix::time::clock_gettime(CLOCK);
         // The clock starts at boot, so neither part can be negative.
-        Self(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
+        Self::from_nanos(now.tv_sec as u64 * NANOS_PER_SECOND + now.tv_nsec as u64)
     }
 
     /// The point `nanos` nanoseconds after boot: the inverse of [`as_nanos`](Self::as_nanos).
     #[must_use]
     pub fn from_nanos(nanos: u64) -> Self {
-        Self(Duration::from_nanos(nanos))
+        Self { nanos }
     }
 
     /// Nanoseconds since boot. A `u64` holds 584 years of them.
     pub fn as_nanos(self) -> u64 {
-        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+        self.nanos
     }
 
     /// How long ago `earlier` was, zero if it lies ahead.
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
     }
 
     /// How long until this point, zero once it has passed.
@@ -54,7 +59,7 @@ impl std::ops::Add<Duration> for Instant {
 
     /// Saturates at the end of time: a deadline that far away is no deadline.
     fn add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(after))
+        Self::from_nanos(self.nanos.saturating_add(nanos(after)))
     }
 }
 
@@ -63,8 +68,12 @@ impl std::ops::Sub<Duration> for Instant {
 
     /// Saturates at boot.
     fn sub(self, before: Duration) -> Self {
-        Self(self.0.saturating_sub(before))
+        Self::from_nanos(self.nanos.saturating_sub(nanos(before)))
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The wall clock as the system last updated it, a few milliseconds ago at most: for records that

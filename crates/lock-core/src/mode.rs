@@ -23,7 +23,10 @@ pub enum Mode {
 }
 
 /// `count` permits out of `of`.
+///
+/// Aligned so that a [`Mode`] is two words, which processors move without waiting for the halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(align(8))]
 pub struct Permits {
     count: u32,
     of: u32,

@@ -5,17 +5,16 @@ use std::fmt;
 use lock_core::{LockKey, Result};
 
 /// Longer names are kept by reference.
-const INLINE: usize = 24;
+const INLINE: usize = WORDS * WORD - 1;
+const WORDS: usize = 3;
 const WORD: usize = size_of::<u64>();
 
 /// A key as the table keeps it: short ones by value, in words that are quick to move, for a
 /// reference count that cores share costs more than the copy.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Name {
-    Short {
-        len: u8,
-        words: [u64; INLINE / WORD],
-    },
+    /// The last byte is the length.
+    Short([u64; WORDS]),
     Long(LockKey),
 }
 
@@ -26,24 +25,20 @@ impl Name {
         if qualified.len() > INLINE {
             return Self::Long(key.clone());
         }
-        let mut words = [0; INLINE / WORD];
-        let (whole, rest) = qualified.as_chunks::<WORD>();
-        for (word, chunk) in words.iter_mut().zip(whole) {
+        let mut bytes = [0; WORDS * WORD];
+        bytes[..qualified.len()].copy_from_slice(qualified);
+        bytes[INLINE] = qualified.len() as u8;
+        let (words, _) = bytes.as_chunks();
+        let mut short = [0; WORDS];
+        for (word, chunk) in short.iter_mut().zip(words) {
             *word = u64::from_le_bytes(*chunk);
         }
-        if let Some(last) = words.get_mut(whole.len()) {
-            let shifted = |(at, byte): (usize, &u8)| u64::from(*byte) << (8 * at);
-            *last = rest.iter().enumerate().map(shifted).sum();
-        }
-        Self::Short {
-            len: qualified.len() as u8,
-            words,
-        }
+        Self::Short(short)
     }
 
     pub(crate) fn key(&self) -> Result<LockKey> {
         match self {
-            Self::Short { .. } => {
+            Self::Short(_) => {
                 self.with_text(|text| LockKey::from_qualified(&String::from_utf8_lossy(text)))
             }
             Self::Long(key) => Ok(key.clone()),
@@ -52,9 +47,10 @@ impl Name {
 
     fn with_text<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         match self {
-            Self::Short { len, words } => {
+            Self::Short(words) => {
                 let bytes = words.map(u64::to_le_bytes);
-                read(&bytes.as_flattened()[..usize::from(*len)])
+                let bytes = bytes.as_flattened();
+                read(&bytes[..usize::from(bytes[INLINE])])
             }
             Self::Long(key) => read(key.qualified().as_bytes()),
         }

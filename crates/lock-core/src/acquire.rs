@@ -54,10 +54,7 @@ impl Acquire {
     /// async tasks.
     #[inline]
     pub fn wait(mut self) -> Result<LockGuard> {
-        match self.attempt.wait()? {
-            Some(guard) => Ok(guard),
-            None => Err(self.attempt.timeout()),
-        }
+        self.attempt.wait(Ok, Attempt::or_timeout)
     }
 
     /// Starts the acquire and runs `callback` whenever it may be ready: then call
@@ -95,11 +92,7 @@ impl Future for Acquire {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match std::task::ready!(self.attempt.poll(context)) {
-            Ok(Some(guard)) => Ok(guard),
-            Ok(None) => Err(self.attempt.timeout()),
-            Err(error) => Err(error),
-        })
+        self.attempt.poll(context, Ok, Attempt::or_timeout)
     }
 }
 
@@ -166,6 +159,14 @@ enum State {
     Over,
 }
 
+/// What the first contact with the backend came to.
+enum Asked {
+    Holds(Grant, Mode),
+    /// The answer of one that does not hold, or that holds after all.
+    Refused(Result<Option<LockGuard>>),
+    Waits,
+}
+
 struct Waiting {
     attempt: OwnerToken,
     mode: Mode,
@@ -204,17 +205,32 @@ impl Attempt {
             .unwrap_or_else(|| unreachable!("an acquire that has answered is asked no more"))
     }
 
+    /// Polls for an answer in the caller's own words: those for a guard are apart, so that one that
+    /// is there at once is made where the caller wants it. To move it costs as much as a lock.
     #[inline]
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
+    pub(crate) fn poll<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        holds: impl FnOnce(LockGuard) -> T,
+        otherwise: impl FnOnce(&Self, Result<Option<LockGuard>>) -> T,
+    ) -> Poll<T> {
         if let State::New = self.state {
             // A task that never has to wait must let others of its thread run all the same.
             let budget = std::task::ready!(coop::poll_proceed(context));
-            if let Some(outcome) = self.ask() {
-                budget.made_progress();
-                return Poll::Ready(outcome);
+            match self.ask() {
+                Asked::Holds(grant, mode) => {
+                    budget.made_progress();
+                    return Poll::Ready(self.guard(grant, mode, holds));
+                }
+                Asked::Refused(outcome) => {
+                    budget.made_progress();
+                    return Poll::Ready(otherwise(self, outcome));
+                }
+                Asked::Waits => {}
             }
         }
-        self.poll_waiting(context)
+        let outcome = std::task::ready!(self.poll_waiting(context));
+        Poll::Ready(otherwise(self, outcome))
     }
 
     fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
@@ -239,17 +255,25 @@ impl Attempt {
         }
     }
 
-    /// Waits on this thread, which is parked with the time limit instead of a timer.
+    /// Waits on this thread, which is parked with the time limit instead of a timer. The answer is in
+    /// the caller's own words, as in [`poll`](Self::poll).
     #[inline]
-    pub(crate) fn wait(&mut self) -> Result<Option<LockGuard>> {
+    pub(crate) fn wait<T>(
+        &mut self,
+        holds: impl FnOnce(LockGuard) -> T,
+        otherwise: impl FnOnce(&Self, Result<Option<LockGuard>>) -> T,
+    ) -> T {
         // Whatever runs this does nothing else until there is an answer.
         self.anchor = self.anchor.max(Anchor::Wait);
-        if let State::New = self.state
-            && let Some(outcome) = self.ask()
-        {
-            return outcome;
+        if let State::New = self.state {
+            match self.ask() {
+                Asked::Holds(grant, mode) => return self.guard(grant, mode, holds),
+                Asked::Refused(outcome) => return otherwise(self, outcome),
+                Asked::Waits => {}
+            }
         }
-        self.park()
+        let outcome = self.park();
+        otherwise(self, outcome)
     }
 
     fn park(&mut self) -> Result<Option<LockGuard>> {
@@ -275,27 +299,38 @@ impl Attempt {
 
     /// The first contact with the backend; answers at once when nobody is in the way.
     #[inline(always)]
-    fn ask(&mut self) -> Option<Result<Option<LockGuard>>> {
+    fn ask(&mut self) -> Asked {
         self.state = State::Over;
         if self.generation != fork::generation() {
-            return Some(Err(self.forked()));
+            return Asked::Refused(Err(self.forked()));
         }
         if self.wait.deadline().is_some_and(Instant::has_passed) {
             self.wait = Wait::Now;
         }
-        let shared = self.shared.as_deref()?;
+        let shared = self.shared();
         let options = self.options.as_deref().unwrap_or(&shared.options);
         if let Err(error) = options.check_for(&*shared.backend) {
-            return Some(Err(error.with_key(&shared.key)));
+            return Asked::Refused(Err(error.with_key(&shared.key)));
         }
-        let mut request = options.request(self.wait);
-        request.site = Some(self.site);
-        request.anchor = self.anchor;
+        let request = options.request(self.wait, Some(self.site), self.anchor);
         let (attempt, mode) = (request.attempt, request.mode);
         // Invariant: from here on the attempt is ended by `Drop`, also if the backend panics.
         self.state = State::Asking(attempt);
-        match shared.backend.acquire(&shared.key, &request) {
-            Step::Ready(outcome) => Some(self.settle(outcome, mode)),
+        match self.shared().backend.acquire(&self.shared().key, &request) {
+            Step::Ready(Ok(Some(grant))) => Asked::Holds(grant, mode),
+            step => self.answered(step, attempt, mode),
+        }
+    }
+
+    #[cold]
+    fn answered(
+        &mut self,
+        step: Step<Result<Option<Grant>>>,
+        attempt: OwnerToken,
+        mode: Mode,
+    ) -> Asked {
+        match step {
+            Step::Ready(outcome) => Asked::Refused(self.settle(outcome, mode)),
             Step::Waiting(step) => {
                 self.state = State::Waiting(Box::new(Waiting {
                     attempt,
@@ -303,7 +338,7 @@ impl Attempt {
                     step,
                     timer: None,
                 }));
-                None
+                Asked::Waits
             }
         }
     }
@@ -321,23 +356,28 @@ impl Attempt {
     }
 
     /// Turns the backend's answer into a guard, or ends the attempt.
-    #[inline(always)]
     fn settle(&mut self, outcome: Result<Option<Grant>>, mode: Mode) -> Result<Option<LockGuard>> {
         match outcome {
-            Ok(Some(grant)) => {
-                let Some(shared) = self.shared.take() else {
-                    return Ok(None);
-                };
-                self.state = State::Over;
-                let limits = HoldLimits::of(self.options.as_deref().unwrap_or(&shared.options));
-                let guard = LockGuard::new(shared, grant, mode);
-                Ok(Some(guard.limited(limits)))
-            }
+            Ok(Some(grant)) => Ok(Some(self.guard(grant, mode, |guard| guard))),
             Ok(None) => {
                 self.state = State::Over;
                 Ok(None)
             }
             Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    #[inline(always)]
+    fn guard<T>(&mut self, grant: Grant, mode: Mode, holds: impl FnOnce(LockGuard) -> T) -> T {
+        // Invariant: there is one answer, and the lock goes to its guard.
+        let Some(shared) = self.shared.take() else {
+            unreachable!("an acquire that has answered is asked no more");
+        };
+        self.state = State::Over;
+        let options = self.options.as_deref().unwrap_or(&shared.options);
+        match HoldLimits::of(options) {
+            None => holds(LockGuard::new(shared, grant, mode)),
+            Some(limits) => holds(LockGuard::limited(shared, grant, mode, limits)),
         }
     }
 
@@ -372,8 +412,14 @@ impl Attempt {
         }
     }
 
+    /// For callers to whom contention is an error.
     #[cold]
-    pub(crate) fn timeout(&self) -> Error {
+    pub(crate) fn or_timeout(&self, outcome: Result<Option<LockGuard>>) -> Result<LockGuard> {
+        outcome?.ok_or_else(|| self.timeout())
+    }
+
+    #[cold]
+    fn timeout(&self) -> Error {
         Error::new(ErrorKind::Timeout, "another holder kept it the whole time")
             .with_key(&self.shared().key)
             .with_backend(self.shared().backend.capabilities().name)

@@ -46,28 +46,33 @@ pub(crate) struct Bounds {
 impl LockGuard {
     #[inline]
     pub(crate) fn new(shared: Arc<Shared>, mut grant: Grant, mode: Mode) -> Self {
-        let generation = fork::generation();
-        // The lease may serve other guards, whose signals must not end with this one's.
-        grant.validity = grant.validity.map(|validity| validity.part());
+        if let Some(validity) = &mut grant.validity {
+            // The lease may serve other guards, whose signals must not end with this one's.
+            *validity = validity.part();
+        }
         Self {
             shared: Some(shared),
             grant,
             mode,
-            generation,
+            generation: fork::generation(),
             bounds: None,
         }
     }
 
     /// Applies the options that outlive the acquire.
-    #[inline]
-    pub(crate) fn limited(mut self, limits: Option<HoldLimits>) -> Self {
-        if let Some(limits) = limits {
-            self.bounds = Some(Box::new(Bounds {
-                release_after: limits.at_least.map(|duration| Instant::now() + duration),
-                max_hold: limits.max_hold.and_then(|limit| self.bound_hold(limit)),
-            }));
-        }
-        self
+    #[cold]
+    pub(crate) fn limited(
+        shared: Arc<Shared>,
+        grant: Grant,
+        mode: Mode,
+        limits: HoldLimits,
+    ) -> Self {
+        let mut guard = Self::new(shared, grant, mode);
+        guard.bounds = Some(Box::new(Bounds {
+            release_after: limits.at_least.map(|duration| Instant::now() + duration),
+            max_hold: limits.max_hold.and_then(|limit| guard.bound_hold(limit)),
+        }));
+        guard
     }
 
     /// Takes over what bounded the hold before it was detached.

@@ -251,7 +251,7 @@ impl TryAcquire {
     /// Parks the thread as long as the wait limit allows. Do not call it on a thread that runs
     /// async tasks.
     pub fn wait(mut self) -> Result<Option<LockGuard>> {
-        self.0.wait()
+        self.0.wait(|guard| Ok(Some(guard)), |_, outcome| outcome)
     }
 }
 
@@ -260,6 +260,7 @@ impl Future for TryAcquire {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context)
+        self.0
+            .poll(context, |guard| Ok(Some(guard)), |_, outcome| outcome)
     }
 }

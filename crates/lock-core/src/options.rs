@@ -1,12 +1,13 @@
 //! How a caller wants to acquire.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::{
-    Error, ErrorKind, LockBackend, Mode, OwnerId, OwnerOrigin, OwnerToken, Reentry, Request,
-    Result, Wait,
+    Anchor, Error, ErrorKind, LockBackend, Mode, OwnerId, OwnerOrigin, OwnerToken, Reentry,
+    Request, Result, Wait,
 };
 
 /// How to acquire: mode, wait limit, priority, lease and record. Every option has a default.
@@ -180,7 +181,7 @@ impl AcquireOptions {
     /// `hold_at_least` over `max_hold`.
     pub fn to_request(&self, wait: Wait) -> Result<Request> {
         self.check()?;
-        Ok(self.request(wait))
+        Ok(self.request(wait, None, Anchor::None))
     }
 
     /// Refuses what the backend cannot count, besides what contradicts itself.
@@ -239,15 +240,25 @@ impl AcquireOptions {
 
     /// The request of one new attempt, unchecked.
     #[inline]
-    pub(crate) fn request(&self, wait: Wait) -> Request {
-        let mut request = Request::new(OwnerToken::mint(), self.mode, wait);
-        request.priority = self.priority;
-        request.ttl = self.ttl;
-        request.owner = self.owner;
-        request.label.clone_from(&self.label);
-        request.record.clone_from(&self.record);
-        request.lock_delay = self.lock_delay;
-        request.reentry = self.reentry;
-        request
+    pub(crate) fn request(
+        &self,
+        wait: Wait,
+        site: Option<&'static Location<'static>>,
+        anchor: Anchor,
+    ) -> Request {
+        Request {
+            attempt: OwnerToken::mint(),
+            mode: self.mode,
+            wait,
+            priority: self.priority,
+            ttl: self.ttl,
+            owner: self.owner,
+            label: self.label.clone(),
+            record: self.record.clone(),
+            lock_delay: self.lock_delay,
+            site,
+            anchor,
+            reentry: self.reentry,
+        }
     }
 }

@@ -52,7 +52,6 @@ impl Lock {
 
 fn run<T>(mut attempt: Attempt, work: impl FnOnce(&LockGuard) -> T) -> Result<T> {
     attempt.anchor(Anchor::Hold);
-    let granted = attempt.wait()?;
-    let guard = granted.ok_or_else(|| attempt.timeout())?;
+    let guard = attempt.wait(Ok, Attempt::or_timeout)?;
     Ok(work(&guard))
 }

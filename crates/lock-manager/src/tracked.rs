@@ -8,7 +8,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 use lock_core::fork::ForkLocal;
 use lock_core::{
-    BoxFuture, Capabilities, Change, Error, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
+    Capabilities, Change, Error, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
     OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
 };
 
@@ -132,30 +132,39 @@ impl Tracked {
         self.counts.is_some() && self.gate.is_closed()
     }
 
+    /// Asks the backend. The answer has one variable, which the caller has made room for: to move it
+    /// costs as much as to note it.
+    #[inline]
+    fn ask(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
+        let mut step = self.backend.acquire(key, request);
+        if !matches!(step, Step::Ready(Ok(Some(_)))) || self.is_watched() {
+            self.note_answer(key, request.attempt, &mut step);
+        }
+        step
+    }
+
     /// Notes what the backend has answered, and refuses a grant that slipped through a shutdown.
     #[cold]
-    fn answered(
+    fn note_answer(
         &self,
         key: &LockKey,
         attempt: OwnerToken,
-        step: Step<Result<Option<Grant>>>,
-    ) -> Step<Result<Option<Grant>>> {
+        step: &mut Step<Result<Option<Grant>>>,
+    ) {
         match step {
             Step::Ready(Ok(Some(_))) => {
                 self.abandon(key, attempt);
-                Step::Ready(Err(self.closed()))
+                *step = Step::Ready(Err(self.closed()));
             }
-            Step::Ready(Ok(None) | Err(_)) => {
-                self.leave(attempt);
-                step
-            }
-            Step::Waiting(future) => {
+            Step::Ready(Ok(None) | Err(_)) => self.leave(attempt),
+            Step::Waiting(_) => {
                 self.wait(attempt);
                 let tracked = self.shared();
-                Step::wait(async move {
-                    let outcome = tracked.until_closed(future).await;
+                let asked = std::mem::replace(step, Step::Ready(Ok(None)));
+                *step = Step::wait(async move {
+                    let outcome = tracked.until_closed(asked.finish()).await;
                     tracked.settle(&[attempt], outcome)
-                })
+                });
             }
         }
     }
@@ -197,7 +206,7 @@ impl Tracked {
     }
 
     /// `future`, ended early when the gate closes.
-    async fn until_closed<T>(&self, future: BoxFuture<Result<T>>) -> Result<T> {
+    async fn until_closed<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         let mut future = pin!(future);
         let mut closing = pin!(Arc::clone(&self.gate).closing());
         poll_fn(|context| {
@@ -224,16 +233,10 @@ impl LockBackend for Tracked {
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
-        // One variable, which the caller has made room for: to move an answer costs as much as to
-        // note it.
-        let mut step = match self.begin(request.attempt) {
-            Ok(()) => self.backend.acquire(key, request),
+        match self.begin(request.attempt) {
+            Ok(()) => self.ask(key, request),
             Err(closed) => Step::Ready(Err(closed)),
-        };
-        if !matches!(step, Step::Ready(Ok(Some(_)))) || self.is_watched() {
-            step = self.answered(key, request.attempt, step);
         }
-        step
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

@@ -75,7 +75,10 @@ impl Attempts {
         let wanted = std::mem::take(&mut self.wanted);
         let locks = std::mem::take(&mut self.locks);
         let guard = |((lock, (_, request)), grant): ((Arc<Shared>, (LockKey, Request)), Grant)| {
-            LockGuard::new(lock, grant, request.mode).limited(HoldLimits::of(options))
+            match HoldLimits::of(options) {
+                None => LockGuard::new(lock, grant, request.mode),
+                Some(limits) => LockGuard::limited(lock, grant, request.mode, limits),
+            }
         };
         GuardSet {
             guards: locks

@@ -346,8 +346,8 @@ impl Answer {
         }
     }
 
-    /// The entry of a brief holder, and its fencing base, see `library.lua`. The hundreds of a number
-    /// count within a millisecond: beyond that none is left, which takes a clock that was set back.
+    /// The entry of a brief holder, and its fencing base, see `library.lua`. A millisecond has room for
+    /// a thousand bases. Beyond that, which takes a clock that was set back, there is none.
     fn entry(&self) -> Option<(&str, u64)> {
         let Some(Value::BulkString(entry)) = self.0.first() else {
             return None;

@@ -14,17 +14,27 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use once_cell::race::OnceBox;
 
-/// Counts forks along this process's line of ancestors, since the library was first used.
-static GENERATION: AtomicU64 = AtomicU64::new(1);
+/// One more than the forks along this process's line of ancestors since the hook counts them.
+static GENERATION: AtomicU64 = AtomicU64::new(NO_HOOK);
+const NO_HOOK: u64 = 0;
 
 /// Which process this is, along a line of forks: it changes in the child, and only there.
 ///
 /// One relaxed load; the first call registers the fork hook.
 #[inline]
 pub fn generation() -> u64 {
+    match GENERATION.load(Ordering::Relaxed) {
+        NO_HOOK => first_generation(),
+        generation => generation,
+    }
+}
+
+#[cold]
+fn first_generation() -> u64 {
     #[cfg(unix)]
     hook::install();
-    GENERATION.load(Ordering::Relaxed)
+    let counts = GENERATION.compare_exchange(NO_HOOK, 1, Ordering::Relaxed, Ordering::Relaxed);
+    counts.map_or_else(|already| already, |_| 1)
 }
 
 /// A value of this process. A child made by `fork` gets a new one, and never reads, locks or drops
@@ -121,8 +131,7 @@ pub struct Undisturbed {
 /// For short work only, never nested, and without any code of the user in it: a fork inside would
 /// wait for itself.
 pub fn undisturbed() -> Undisturbed {
-    #[cfg(unix)]
-    hook::install();
+    generation();
     Undisturbed {
         _reader: CALM.read().unwrap_or_else(PoisonError::into_inner),
     }
@@ -136,22 +145,13 @@ thread_local! {
 #[cfg(unix)]
 mod hook {
     use std::os::fd::{AsRawFd, BorrowedFd};
-    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+    use std::sync::atomic::{AtomicI32, Ordering};
     use std::sync::{Once, PoisonError};
 
     use once_cell::race::OnceBox;
 
     /// Makes the C library call [`in_child`] in every forked child, and the others around it.
-    #[inline]
     pub(super) fn install() {
-        static INSTALLED: AtomicBool = AtomicBool::new(false);
-        if !INSTALLED.load(Ordering::Relaxed) {
-            install_slowly(&INSTALLED);
-        }
-    }
-
-    #[cold]
-    fn install_slowly(installed: &AtomicBool) {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             #[expect(unsafe_code, reason = "no safe crate offers pthread_atfork")]
@@ -161,7 +161,6 @@ mod hook {
             let status =
                 unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
             assert_eq!(status, 0, "the C library has no memory for a fork hook");
-            installed.store(true, Ordering::Release);
         });
     }
 
@@ -226,7 +225,7 @@ mod hook {
     impl InheritedDescriptor {
         /// Enters `descriptor` into the list that a child closes.
         pub fn close_in_child(descriptor: BorrowedFd<'_>) -> Self {
-            install();
+            super::generation();
             let raw = descriptor.as_raw_fd();
             let mut chunk = FIRST.get_or_init(Chunk::new);
             loop {

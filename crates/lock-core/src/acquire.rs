@@ -15,8 +15,8 @@ use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::parking::ParkedThread;
 use crate::{
-    AcquireOptions, Anchor, BoxFuture, Error, ErrorKind, Grant, LockGuard, Mode, OwnerToken,
-    Result, Step, Wait, fork, runtime,
+    AcquireOptions, Anchor, BoxFuture, Error, ErrorKind, FencingNumber, Grant, LockGuard, Mode,
+    OwnerToken, PlainRequest, Result, Step, Wait, fork, runtime,
 };
 
 /// A pending acquire. It keeps its place in the queue until it is dropped.
@@ -29,18 +29,12 @@ use crate::{
 /// Dropping it at any point leaves no lock and no queue entry.
 #[derive(Debug)]
 #[must_use = "an acquire does nothing unless it is awaited or waited for"]
-pub struct Acquire {
-    attempt: Attempt,
-    notify: Option<Waker>,
-}
+pub struct Acquire(Attempt);
 
 impl Acquire {
     #[inline]
     pub(crate) fn new(attempt: Attempt) -> Self {
-        Self {
-            attempt,
-            notify: None,
-        }
+        Self(attempt)
     }
 
     /// Waits on the calling thread instead of a task.
@@ -54,7 +48,7 @@ impl Acquire {
     /// async tasks.
     #[inline]
     pub fn wait(mut self) -> Result<LockGuard> {
-        self.attempt.wait(Ok, Attempt::or_timeout)
+        self.0.wait(Ok, Attempt::or_timeout)
     }
 
     /// Starts the acquire and runs `callback` whenever it may be ready: then call
@@ -63,7 +57,7 @@ impl Acquire {
     pub fn on_ready(&mut self, callback: impl Fn() + Send + Sync + 'static) {
         let waker = Waker::from(Arc::new(Callback(callback)));
         waker.wake_by_ref();
-        self.notify = Some(waker);
+        self.0.rest().notify = Some(waker);
     }
 
     /// Starts the acquire and returns a descriptor that becomes readable when it may be ready: then
@@ -79,7 +73,8 @@ impl Acquire {
 
     /// The outcome, if it is there; `None` while the acquire is pending. Never blocks.
     pub fn try_take(&mut self) -> Option<Result<LockGuard>> {
-        let waker = self.notify.clone().unwrap_or_else(|| Waker::noop().clone());
+        let notify = self.0.rest.as_ref().and_then(|rest| rest.notify.clone());
+        let waker = notify.unwrap_or_else(|| Waker::noop().clone());
         match Pin::new(self).poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => None,
@@ -90,9 +85,9 @@ impl Acquire {
 impl Future for Acquire {
     type Output = Result<LockGuard>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.attempt.poll(context, Ok, Attempt::or_timeout)
+        self.0.poll(context, Ok, Attempt::or_timeout)
     }
 }
 
@@ -124,14 +119,24 @@ impl<F: Fn() + Send + Sync> Wake for Callback<F> {
 pub(crate) struct Attempt {
     /// Goes to the guard.
     shared: Option<Arc<Shared>>,
-    /// `None` for those of the lock.
-    options: Option<Box<AcquireOptions>>,
     wait: Wait,
     site: &'static Location<'static>,
-    anchor: Anchor,
     /// The fork generation it was made in.
     generation: u64,
-    state: State,
+    anchor: Anchor,
+    /// Whether the backend has been asked.
+    asked: bool,
+    rest: Option<Box<Rest>>,
+}
+
+/// What most attempts have nothing of.
+#[derive(Default)]
+struct Rest {
+    /// `None` for those of the lock.
+    options: Option<AcquireOptions>,
+    /// While it must wait.
+    waiting: Option<Waiting>,
+    notify: Option<Waker>,
 }
 
 /// What the guard needs of the options.
@@ -149,22 +154,16 @@ impl HoldLimits {
     }
 }
 
-enum State {
-    /// Not asked yet.
-    New,
-    /// The backend is being asked.
-    Asking(OwnerToken),
-    /// It must wait.
-    Waiting(Box<Waiting>),
-    Over,
+/// Ends an attempt at its backend.
+struct Abandon<'a> {
+    shared: &'a Shared,
+    attempt: OwnerToken,
 }
 
-/// What the first contact with the backend came to.
-enum Asked {
-    Holds(Grant, Mode),
-    /// The answer of one that does not hold, or that holds after all.
-    Refused(Result<Option<LockGuard>>),
-    Waits,
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.shared.backend.abandon(&self.shared.key, self.attempt);
+    }
 }
 
 struct Waiting {
@@ -176,26 +175,40 @@ struct Waiting {
 
 impl Attempt {
     #[inline]
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        options: Option<Box<AcquireOptions>>,
-        wait: Wait,
-        site: &'static Location<'static>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, wait: Wait, site: &'static Location<'static>) -> Self {
         Self {
             shared: Some(shared),
-            options,
             wait,
             site,
-            anchor: Anchor::None,
             generation: fork::generation(),
-            state: State::New,
+            anchor: Anchor::None,
+            asked: false,
+            rest: None,
         }
+    }
+
+    /// With options of its own.
+    pub(crate) fn with_options(mut self, options: AcquireOptions) -> Self {
+        self.rest().options = Some(options);
+        self
     }
 
     /// States what is certain about where it waits and holds.
     pub(crate) fn anchor(&mut self, anchor: Anchor) {
         self.anchor = anchor;
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    fn waiting(&mut self) -> Option<&mut Waiting> {
+        self.rest.as_mut()?.waiting.as_mut()
+    }
+
+    fn options(&self) -> &AcquireOptions {
+        let own = self.rest.as_ref().and_then(|rest| rest.options.as_ref());
+        own.unwrap_or_else(|| &self.shared().options)
     }
 
     fn shared(&self) -> &Shared {
@@ -205,43 +218,40 @@ impl Attempt {
             .unwrap_or_else(|| unreachable!("an acquire that has answered is asked no more"))
     }
 
-    /// Polls for an answer in the caller's own words: those for a guard are apart, so that one that
-    /// is there at once is made where the caller wants it. To move it costs as much as a lock.
-    #[inline]
+    /// Polls for an answer in the caller's own words: those for a guard that is there at once are
+    /// apart, so that it is made where the caller wants it. To move it costs as much as a lock.
+    #[inline(always)]
     pub(crate) fn poll<T>(
         &mut self,
         context: &mut Context<'_>,
         holds: impl FnOnce(LockGuard) -> T,
         otherwise: impl FnOnce(&Self, Result<Option<LockGuard>>) -> T,
     ) -> Poll<T> {
-        if let State::New = self.state {
+        if !self.asked {
             // A task that never has to wait must let others of its thread run all the same.
             let budget = std::task::ready!(coop::poll_proceed(context));
-            match self.ask() {
-                Asked::Holds(grant, mode) => {
-                    budget.made_progress();
-                    return Poll::Ready(self.guard(grant, mode, holds));
-                }
-                Asked::Refused(outcome) => {
-                    budget.made_progress();
-                    return Poll::Ready(otherwise(self, outcome));
-                }
-                Asked::Waits => {}
+            if let Some((shared, attempt, number)) = self.ask_plainly() {
+                budget.made_progress();
+                return Poll::Ready(holds(LockGuard::plain(shared, attempt, number)));
+            }
+            if let Some(outcome) = self.ask() {
+                budget.made_progress();
+                return Poll::Ready(otherwise(self, outcome));
             }
         }
         let outcome = std::task::ready!(self.poll_waiting(context));
         Poll::Ready(otherwise(self, outcome))
     }
 
+    #[cold]
+    #[inline(never)]
     fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
         loop {
             if let Poll::Ready(outcome) = self.poll_step(context) {
                 return Poll::Ready(outcome);
             }
-            let State::Waiting(waiting) = &mut self.state else {
-                return Poll::Pending;
-            };
-            let Some(deadline) = self.wait.deadline() else {
+            let deadline = self.wait.deadline();
+            let (Some(waiting), Some(deadline)) = (self.waiting(), deadline) else {
                 return Poll::Pending;
             };
             let timer = &mut waiting.timer;
@@ -257,7 +267,7 @@ impl Attempt {
 
     /// Waits on this thread, which is parked with the time limit instead of a timer. The answer is in
     /// the caller's own words, as in [`poll`](Self::poll).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait<T>(
         &mut self,
         holds: impl FnOnce(LockGuard) -> T,
@@ -265,24 +275,27 @@ impl Attempt {
     ) -> T {
         // Whatever runs this does nothing else until there is an answer.
         self.anchor = self.anchor.max(Anchor::Wait);
-        if let State::New = self.state {
-            match self.ask() {
-                Asked::Holds(grant, mode) => return self.guard(grant, mode, holds),
-                Asked::Refused(outcome) => return otherwise(self, outcome),
-                Asked::Waits => {}
+        if !self.asked {
+            if let Some((shared, attempt, number)) = self.ask_plainly() {
+                return holds(LockGuard::plain(shared, attempt, number));
+            }
+            if let Some(outcome) = self.ask() {
+                return otherwise(self, outcome);
             }
         }
         let outcome = self.park();
         otherwise(self, outcome)
     }
 
+    #[cold]
+    #[inline(never)]
     fn park(&mut self) -> Result<Option<LockGuard>> {
         let thread = ParkedThread::current();
         loop {
             if let Poll::Ready(outcome) = thread.poll(|context| self.poll_step(context)) {
                 return outcome;
             }
-            if !matches!(self.state, State::Waiting(_)) {
+            if self.waiting().is_none() {
                 return Ok(None);
             }
             if let Err(error) = may_park() {
@@ -297,57 +310,67 @@ impl Attempt {
         }
     }
 
-    /// The first contact with the backend; answers at once when nobody is in the way.
+    /// The shortest way to a lock that nobody is near.
     #[inline(always)]
-    fn ask(&mut self) -> Asked {
-        self.state = State::Over;
+    fn ask_plainly(&mut self) -> Option<(Arc<Shared>, OwnerToken, FencingNumber)> {
+        let shared = self.shared.as_ref()?;
+        if self.rest.is_some() || !shared.is_plain || self.generation != fork::generation() {
+            return None;
+        }
+        let request = PlainRequest {
+            attempt: OwnerToken::mint(),
+            owner: shared.options.stated_owner(),
+            site: self.site,
+            anchor: self.anchor,
+        };
+        let number = shared.backend.acquire_plain(&shared.key, &request)?;
+        self.asked = true;
+        Some((self.shared.take()?, request.attempt, number))
+    }
+
+    /// The first contact with the backend in general; `None` when it must wait.
+    #[cold]
+    #[inline(never)]
+    fn ask(&mut self) -> Option<Result<Option<LockGuard>>> {
+        self.asked = true;
         if self.generation != fork::generation() {
-            return Asked::Refused(Err(self.forked()));
+            return Some(Err(self.forked()));
         }
         if self.wait.deadline().is_some_and(Instant::has_passed) {
             self.wait = Wait::Now;
         }
-        let shared = self.shared();
-        let options = self.options.as_deref().unwrap_or(&shared.options);
+        let (shared, options) = (self.shared(), self.options());
         if let Err(error) = options.check_for(&*shared.backend) {
-            return Asked::Refused(Err(error.with_key(&shared.key)));
+            return Some(Err(error.with_key(&shared.key)));
         }
         let request = options.request(self.wait, Some(self.site), self.anchor);
         let (attempt, mode) = (request.attempt, request.mode);
-        // Invariant: from here on the attempt is ended by `Drop`, also if the backend panics.
-        self.state = State::Asking(attempt);
-        match self.shared().backend.acquire(&self.shared().key, &request) {
-            Step::Ready(Ok(Some(grant))) => Asked::Holds(grant, mode),
-            step => self.answered(step, attempt, mode),
-        }
-    }
-
-    #[cold]
-    fn answered(
-        &mut self,
-        step: Step<Result<Option<Grant>>>,
-        attempt: OwnerToken,
-        mode: Mode,
-    ) -> Asked {
+        let abandon = Abandon { shared, attempt };
+        let step = shared.backend.acquire(&shared.key, &request);
         match step {
-            Step::Ready(outcome) => Asked::Refused(self.settle(outcome, mode)),
+            Step::Ready(Err(_)) => drop(abandon),
+            _ => std::mem::forget(abandon),
+        }
+        match step {
+            Step::Ready(outcome) => Some(self.settle(outcome, mode)),
             Step::Waiting(step) => {
-                self.state = State::Waiting(Box::new(Waiting {
+                self.rest().waiting = Some(Waiting {
                     attempt,
                     mode,
                     step,
                     timer: None,
-                }));
-                Asked::Waits
+                });
+                None
             }
         }
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
-        let State::Waiting(waiting) = &mut self.state else {
+        let in_time = self.generation == fork::generation();
+        let Some(waiting) = self.waiting() else {
             return Poll::Pending;
         };
-        if self.generation != fork::generation() {
+        if !in_time {
             return Poll::Ready(Err(self.forked()));
         }
         let outcome = std::task::ready!(waiting.step.as_mut().poll(context));
@@ -358,26 +381,25 @@ impl Attempt {
     /// Turns the backend's answer into a guard, or ends the attempt.
     fn settle(&mut self, outcome: Result<Option<Grant>>, mode: Mode) -> Result<Option<LockGuard>> {
         match outcome {
-            Ok(Some(grant)) => Ok(Some(self.guard(grant, mode, |guard| guard))),
+            Ok(Some(grant)) => Ok(Some(self.guard(grant, mode))),
             Ok(None) => {
-                self.state = State::Over;
+                self.forget_wait();
                 Ok(None)
             }
             Err(error) => Err(self.refused(error)),
         }
     }
 
-    #[inline(always)]
-    fn guard<T>(&mut self, grant: Grant, mode: Mode, holds: impl FnOnce(LockGuard) -> T) -> T {
+    fn guard(&mut self, grant: Grant, mode: Mode) -> LockGuard {
+        self.forget_wait();
+        let limits = HoldLimits::of(self.options());
         // Invariant: there is one answer, and the lock goes to its guard.
         let Some(shared) = self.shared.take() else {
             unreachable!("an acquire that has answered is asked no more");
         };
-        self.state = State::Over;
-        let options = self.options.as_deref().unwrap_or(&shared.options);
-        match HoldLimits::of(options) {
-            None => holds(LockGuard::new(shared, grant, mode)),
-            Some(limits) => holds(LockGuard::limited(shared, grant, mode, limits)),
+        match limits {
+            None => LockGuard::new(shared, grant, mode),
+            Some(limits) => LockGuard::limited(shared, grant, mode, limits),
         }
     }
 
@@ -395,17 +417,24 @@ impl Attempt {
         Ok(None)
     }
 
-    /// Ends the attempt: the backend hears of it once, after its future is gone.
+    /// The backend has ended the attempt, or granted it.
+    fn forget_wait(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.waiting = None;
+        }
+    }
+
+    /// Ends an attempt that waits: the backend hears of it once, after its future is gone.
+    #[cold]
     fn end(&mut self) {
-        let (attempt, waiting) = match std::mem::replace(&mut self.state, State::Over) {
-            State::New | State::Over => return,
-            State::Asking(attempt) => (attempt, None),
-            State::Waiting(waiting) => (waiting.attempt, Some(waiting)),
+        let rest = self.rest.as_mut();
+        let Some(waiting) = rest.and_then(|rest| rest.waiting.take()) else {
+            return;
         };
         if self.generation == fork::generation() {
+            let (shared, attempt) = (self.shared(), waiting.attempt);
             drop(waiting);
-            let shared = self.shared();
-            shared.backend.abandon(&shared.key, attempt);
+            drop(Abandon { shared, attempt });
         } else {
             // Its drop may wait for a mutex whose owner stayed in the parent.
             std::mem::forget(waiting);
@@ -438,7 +467,7 @@ impl Attempt {
 impl Drop for Attempt {
     #[inline]
     fn drop(&mut self) {
-        if let State::Asking(_) | State::Waiting(_) = self.state {
+        if self.rest.is_some() {
             self.end();
         }
     }
@@ -446,15 +475,10 @@ impl Drop for Attempt {
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::New => "new",
-            State::Asking(_) | State::Waiting(_) => "asked",
-            State::Over => "over",
-        };
         f.debug_struct("Attempt")
             .field("key", &self.shared.as_ref().map(|shared| &shared.key))
-            .field("state", &state)
-            .finish()
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
     }
 }
 

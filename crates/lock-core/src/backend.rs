@@ -6,14 +6,14 @@ use async_trait::async_trait;
 
 use crate::clock::Instant;
 use crate::{
-    Capabilities, Error, Fence, InspectPage, InspectQuery, LockKey, Mode, OwnerId, OwnerToken,
-    Request, Result, Step, Validity,
+    Capabilities, Error, Fence, FencingNumber, InspectPage, InspectQuery, LockKey, Mode, OwnerId,
+    OwnerToken, PlainRequest, Request, Result, Step, Validity,
 };
 
 /// What implements locks: in memory, in files, on a server.
 ///
-/// Users never call it; they hold a [`Lock`](crate::Lock). Every method is required, so that the
-/// compiler itself makes a wrapper forward all of them.
+/// Users never call it; they hold a [`Lock`](crate::Lock). Every method but one is required, so that
+/// the compiler itself makes a wrapper forward all of them.
 ///
 /// # Contract
 ///
@@ -48,6 +48,17 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
     /// `ModeConflict`, `Unavailable`, `PermissionDenied`, `Unsupported`, `Closed`, `Backend`; never
     /// `Indeterminate`: an attempt in doubt is the backend's to clean up.
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>>;
+
+    /// Holds `key` at once, if nobody is near, for a request that says no more than who asks: the
+    /// shortest way to a grant that cannot be lost while the process lives. `None` changes nothing
+    /// and says nothing; the caller then calls [`acquire`](Self::acquire).
+    ///
+    /// The one method with a default, which is safe: a wrapper that does not forward it sees every
+    /// acquire in `acquire`. It leaves no hold behind when it panics.
+    #[inline]
+    fn acquire_plain(&self, _key: &LockKey, _request: &PlainRequest) -> Option<FencingNumber> {
+        None
+    }
 
     /// Gives a grant back and says whether it was still ours. Idempotent; never frees another
     /// attempt's grant.

@@ -80,12 +80,17 @@ fn nanos(duration: Duration) -> u64 {
 /// people read, at a quarter of the price.
 #[must_use]
 pub fn coarse_wall_time() -> std::time::SystemTime {
+    std::time::UNIX_EPOCH + Duration::from_nanos(coarse_wall_nanos())
+}
+
+/// The same in nanoseconds since 1970.
+#[must_use]
+pub fn coarse_wall_nanos() -> u64 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let since_epoch = Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32);
-        std::time::UNIX_EPOCH + since_epoch
+        now.tv_sec as u64 * NANOS_PER_SECOND + now.tv_nsec as u64
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    std::time::SystemTime::now()
+    nanos(std::time::UNIX_EPOCH.elapsed().unwrap_or_default())
 }

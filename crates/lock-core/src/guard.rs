@@ -14,9 +14,9 @@ use crate::blocking::{block_on, may_park};
 use crate::clock::Instant;
 use crate::lock::Shared;
 use crate::{
-    Change, Detached, Error, ErrorKind, Fence, FencingToken, Grant, LockKey, LossReason, Lost,
-    Mode, OwnerId, OwnerToken, Proof, ReadVersion, Released, Result, Slot, Step, Validity, fork,
-    runtime,
+    Change, Detached, Error, ErrorKind, Fence, FencingNumber, FencingToken, Grant, LockKey,
+    LossReason, Lost, Mode, OwnerId, OwnerToken, Proof, ReadVersion, Released, Result, Slot, Step,
+    Validity, fork, runtime,
 };
 
 /// The proof that a lock is held, until it is lost.
@@ -54,6 +54,22 @@ impl LockGuard {
             shared: Some(shared),
             grant,
             mode,
+            generation: fork::generation(),
+            bounds: None,
+        }
+    }
+
+    /// Of a plain request. Written where the caller wants it: to move a guard costs as much as a lock.
+    #[inline(always)]
+    pub(crate) fn plain(shared: Arc<Shared>, attempt: OwnerToken, number: FencingNumber) -> Self {
+        Self {
+            shared: Some(shared),
+            grant: Grant {
+                attempt,
+                fence: Fence::Exclusive(number),
+                validity: None,
+            },
+            mode: Mode::Exclusive,
             generation: fork::generation(),
             bounds: None,
         }
@@ -436,21 +452,26 @@ impl Drop for LockGuard {
             std::mem::forget(self.bounds.take());
             return;
         }
-        self.give_back();
-        if let Some(task) = self.bounds.take().and_then(|bounds| bounds.max_hold) {
-            task.abort();
+        if self.bounds.is_some() || self.grant.validity.is_some() {
+            self.give_back_bounded();
+        } else if let Some(shared) = self.shared.take() {
+            shared.backend.abandon(&shared.key, self.grant.attempt);
         }
     }
 }
 
 impl LockGuard {
-    fn give_back(&mut self) {
-        if self.shared.is_none() || self.defer_release() {
-            return;
-        }
-        if let Some(shared) = self.shared.take() {
+    #[cold]
+    fn give_back_bounded(&mut self) {
+        if self.shared.is_some()
+            && !self.defer_release()
+            && let Some(shared) = self.shared.take()
+        {
             self.end_signal();
             shared.backend.abandon(&shared.key, self.grant.attempt);
+        }
+        if let Some(task) = self.bounds.take().and_then(|bounds| bounds.max_hold) {
+            task.abort();
         }
     }
 }

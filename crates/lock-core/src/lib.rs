@@ -57,7 +57,7 @@ pub use mode::{Mode, Permits};
 pub use options::AcquireOptions;
 pub use owner::{OwnerId, OwnerOrigin};
 pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal, Turn};
-pub use request::{Anchor, Reentry, Request, Wait};
+pub use request::{Anchor, PlainRequest, Reentry, Request, Wait};
 pub use set::{GuardSet, acquire_all};
 pub use step::{BoxFuture, Step};
 pub use validity::{LeaseTerms, LossReason, Proof, Validity};

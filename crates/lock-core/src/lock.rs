@@ -37,7 +37,26 @@ pub(crate) struct Shared {
     pub(crate) key: LockKey,
     pub(crate) backend: Arc<dyn LockBackend>,
     pub(crate) fencing_epoch: u32,
+    /// Whether the options say nothing that a [`PlainRequest`](crate::PlainRequest) does not say.
+    pub(crate) is_plain: bool,
     pub(crate) options: AcquireOptions,
+}
+
+impl Shared {
+    fn new(
+        key: LockKey,
+        backend: Arc<dyn LockBackend>,
+        fencing_epoch: u32,
+        options: AcquireOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            backend,
+            fencing_epoch,
+            is_plain: options.is_plain(),
+            options,
+        })
+    }
 }
 
 impl Lock {
@@ -48,14 +67,8 @@ impl Lock {
 
     /// The same, with fencing tokens of a raised epoch.
     pub fn with_epoch(backend: Arc<dyn LockBackend>, key: LockKey, fencing_epoch: u32) -> Self {
-        let options = AcquireOptions::new();
         Self {
-            shared: Arc::new(Shared {
-                key,
-                backend,
-                fencing_epoch,
-                options,
-            }),
+            shared: Shared::new(key, backend, fencing_epoch, AcquireOptions::new()),
         }
     }
 
@@ -70,12 +83,7 @@ impl Lock {
         } = &*self.shared;
         let (key, backend, fencing_epoch) = (key.clone(), Arc::clone(backend), *fencing_epoch);
         Self {
-            shared: Arc::new(Shared {
-                key,
-                backend,
-                fencing_epoch,
-                options,
-            }),
+            shared: Shared::new(key, backend, fencing_epoch, options),
         }
     }
 
@@ -162,7 +170,7 @@ impl Lock {
 
     #[inline]
     pub(crate) fn attempt(&self, wait: Wait, site: &'static Location<'static>) -> Attempt {
-        Attempt::new(Arc::clone(&self.shared), None, wait, site)
+        Attempt::new(Arc::clone(&self.shared), wait, site)
     }
 
     pub(crate) fn attempt_with(
@@ -171,8 +179,7 @@ impl Lock {
         wait: Wait,
         site: &'static Location<'static>,
     ) -> Attempt {
-        let options = Some(Box::new(options.clone()));
-        Attempt::new(Arc::clone(&self.shared), options, wait, site)
+        self.attempt(wait, site).with_options(options.clone())
     }
 
     /// Takes over a lock that was detached from its guard, here or, where the backend reaches that

@@ -238,6 +238,16 @@ impl AcquireOptions {
         Ok(())
     }
 
+    /// Whether the owner is all that a request says, and nothing outlives the acquire.
+    pub(crate) fn is_plain(&self) -> bool {
+        let plain = Self {
+            wait: self.wait,
+            owner: self.owner,
+            ..Self::default()
+        };
+        *self == plain
+    }
+
     /// The request of one new attempt, unchecked.
     #[inline]
     pub(crate) fn request(

@@ -71,6 +71,19 @@ pub struct Request {
     pub reentry: Reentry,
 }
 
+/// A [`Request`] that is exclusive and has every option but the owner at its default.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainRequest {
+    /// The attempt's identity.
+    pub attempt: OwnerToken,
+    /// Who acquires, if that is known.
+    pub owner: Option<OwnerId>,
+    /// Where in the code the acquire stands.
+    pub site: &'static std::panic::Location<'static>,
+    /// What is certain about where the acquire waits and the grant is held.
+    pub anchor: Anchor,
+}
+
 /// What happens when an owner acquires what it holds already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reentry {

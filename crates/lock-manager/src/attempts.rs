@@ -82,10 +82,16 @@ impl Attempts {
         })
     }
 
+    /// Whether there may be any in the list.
+    #[inline]
+    pub(crate) fn has_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed) > 0
+    }
+
     /// Takes attempts off the list, and counts those that were there.
     #[inline]
     pub(crate) fn forget(&self, attempts: &[OwnerToken]) -> usize {
-        if self.listed.load(Ordering::Relaxed) == 0 {
+        if !self.has_listed() {
             return 0;
         }
         self.with_list(|list| {

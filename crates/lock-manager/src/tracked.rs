@@ -8,8 +8,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use lock_core::fork::ForkLocal;
 use lock_core::{
-    Capabilities, Change, Error, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
-    OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
+    Capabilities, Change, Error, FencingNumber, Grant, InspectPage, InspectQuery, LockBackend,
+    LockKey, OwnerToken, PlainRequest, Released, Renewal, Renewed, Request, Result, Step,
 };
 
 use crate::attempts::Attempts;
@@ -93,7 +93,9 @@ impl Tracked {
         let attempts = self.attempts();
         let was_noted = match self.counts {
             Some(_) => {
-                attempts.forget(&[attempt]);
+                if attempts.has_listed() {
+                    attempts.forget(&[attempt]);
+                }
                 true
             }
             None => attempts.leave(attempt),
@@ -237,6 +239,19 @@ impl LockBackend for Tracked {
             Ok(()) => self.ask(key, request),
             Err(closed) => Step::Ready(Err(closed)),
         }
+    }
+
+    fn acquire_plain(&self, key: &LockKey, request: &PlainRequest) -> Option<FencingNumber> {
+        if self.counts.is_none() || self.gate.is_closed() {
+            return None;
+        }
+        self.attempts();
+        let number = self.backend.acquire_plain(key, request)?;
+        if self.is_watched() {
+            self.abandon(key, request.attempt);
+            return None;
+        }
+        Some(number)
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

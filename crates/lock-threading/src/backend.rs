@@ -11,9 +11,9 @@ use std::task::Waker;
 
 use async_trait::async_trait;
 use lock_core::{
-    Capabilities, Change, Error, ErrorKind, FencingLife, Grant, InspectPage, InspectQuery,
-    LeaseKind, LockBackend, LockKey, Mode, Ordering, OwnerToken, Released, Renewal, Renewed,
-    Request, Result, Scope, Step, Wait,
+    Capabilities, Change, Error, ErrorKind, FencingLife, FencingNumber, Grant, InspectPage,
+    InspectQuery, LeaseKind, LockBackend, LockKey, Mode, Ordering, OwnerToken, PlainRequest,
+    Released, Renewal, Renewed, Request, Result, Scope, Step, Wait,
 };
 
 use crate::Fairness;
@@ -77,7 +77,8 @@ impl Tables {
         let table = self.current();
         if request.mode == Mode::Exclusive && !table.is_closed() {
             let counter = Some(request.attempt.counter());
-            if let Some(number) = table.try_hold(place.hash, counter, || held(place, request))
+            if let Some(number) =
+                table.try_hold(place.hash, counter, false, || held(place, request))
                 && let Some(fence) = fence(Pass::exclusive(number))
             {
                 return Step::Ready(Ok(Some(Grant {
@@ -88,6 +89,22 @@ impl Tables {
             }
         }
         self.acquire_crowded(place, key, request)
+    }
+
+    #[inline]
+    fn acquire_plain(&self, place: &Place, request: &PlainRequest) -> Option<FencingNumber> {
+        let table = self.current();
+        if table.is_closed() {
+            return None;
+        }
+        let counter = request.attempt.counter();
+        let held = || Held {
+            key: place.name.clone(),
+            details: Known::plain(request, place.view),
+        };
+        let is_light = place.name.is_light();
+        let number = table.try_hold(place.hash, Some(counter), is_light, held)?;
+        FencingNumber::from_base(number)
     }
 
     /// The answer when somebody is near.
@@ -129,6 +146,11 @@ impl LockBackend for ThreadingBackend {
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
         let place = self.tables.place(key, 0);
         self.tables.acquire(&place, key, request)
+    }
+
+    fn acquire_plain(&self, key: &LockKey, request: &PlainRequest) -> Option<FencingNumber> {
+        let place = self.tables.place(key, 0);
+        self.tables.acquire_plain(&place, request)
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

@@ -117,9 +117,10 @@ impl<K: Send, D: Details> Table<K, D> {
         &self,
         hash: u64,
         attempt: Option<u64>,
+        is_light: bool,
         make: impl FnOnce() -> Held<K, D>,
     ) -> Option<u64> {
-        self.slots.try_hold(hash, attempt, make)
+        self.slots.try_hold(hash, attempt, is_light, make)
     }
 
     /// Ends a hold. Returns whether it was there.

@@ -5,12 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lock_core::{
     Fence, FencingNumber, KeyQueue, KeyReport, LockKey, Mode, OwnerId, OwnerToken, PartyRecord,
-    ProcessNonce, ProcessRecord, Request, Slot, clock,
+    PlainRequest, ProcessNonce, ProcessRecord, Request, Slot, clock,
 };
 
 use crate::table::{Details, Pass, Seat};
-
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// What is kept about a holder or waiter, small enough to be written at every acquire.
 #[derive(Debug)]
@@ -43,7 +41,7 @@ impl Details for Known {
     }
 
     fn note_grant(&mut self) {
-        self.since = now();
+        self.since = clock::coarse_wall_nanos();
     }
 }
 
@@ -55,13 +53,24 @@ impl Known {
             counter: request.attempt.counter(),
             view,
             owner: request.owner,
-            since: now(),
+            since: clock::coarse_wall_nanos(),
             words: has_words.then(|| {
                 Box::new(Words {
                     label: request.label.clone(),
                     record: request.record.clone(),
                 })
             }),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn plain(request: &PlainRequest, view: u64) -> Self {
+        Self {
+            counter: request.attempt.counter(),
+            view,
+            owner: request.owner,
+            since: clock::coarse_wall_nanos(),
+            words: None,
         }
     }
 
@@ -96,13 +105,6 @@ impl Known {
         }
         record
     }
-}
-
-fn now() -> u64 {
-    let since_epoch = clock::coarse_wall_time().duration_since(UNIX_EPOCH);
-    let since_epoch = since_epoch.unwrap_or_default();
-    let seconds = since_epoch.as_secs().saturating_mul(NANOS_PER_SECOND);
-    seconds.saturating_add(since_epoch.subsec_nanos().into())
 }
 
 /// What a hold shows to resources; `None` once the numbers are used up.

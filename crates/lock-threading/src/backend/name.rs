@@ -36,6 +36,12 @@ impl Name {
         Self::Short(short)
     }
 
+    /// Whether nothing is lost when it is forgotten instead of dropped.
+    #[inline]
+    pub(crate) fn is_light(&self) -> bool {
+        matches!(self, Self::Short(_))
+    }
+
     pub(crate) fn key(&self) -> Result<LockKey> {
         match self {
             Self::Short(_) => {

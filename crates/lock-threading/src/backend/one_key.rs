@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use lock_core::{
-    Capabilities, Change, Grant, InspectPage, InspectQuery, LockBackend, LockKey, OwnerToken,
-    Released, Renewal, Renewed, Request, Result, Step,
+    Capabilities, Change, FencingNumber, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
+    OwnerToken, PlainRequest, Released, Renewal, Renewed, Request, Result, Step,
 };
 
 use super::tables::Place;
@@ -56,6 +56,11 @@ impl LockBackend for OneKey {
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
         self.check(key);
         self.backend.tables.acquire(&self.place, key, request)
+    }
+
+    fn acquire_plain(&self, key: &LockKey, request: &PlainRequest) -> Option<FencingNumber> {
+        self.check(key);
+        self.backend.tables.acquire_plain(&self.place, request)
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

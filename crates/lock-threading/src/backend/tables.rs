@@ -72,9 +72,18 @@ impl Tables {
     #[inline]
     pub(super) fn leave(&self, place: &Place, attempt: OwnerToken) -> bool {
         let (table, hash) = (self.current(), place.hash);
-        table
-            .release_attempt(hash, attempt.counter())
-            .unwrap_or_else(|_| table.leave(hash, |name| place.is(name), Claim::Attempt(attempt)))
+        match table.release_attempt(hash, attempt.counter()) {
+            Ok(was_there) => was_there,
+            Err(_) => self.leave_crowded(place, attempt),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_crowded(&self, place: &Place, attempt: OwnerToken) -> bool {
+        let claim = Claim::Attempt(attempt);
+        self.current()
+            .leave(place.hash, |name| place.is(name), claim)
     }
 
     /// How many hold a key through the view of the place.

@@ -227,7 +227,7 @@ where
     K: Borrow<Q> + Send,
     Q: ToOwned<Owned = K> + ?Sized,
 {
-    table.try_hold(hash, None, || kept(key))
+    table.try_hold(hash, None, false, || kept(key))
 }
 
 #[inline]

@@ -86,7 +86,7 @@ impl Shared {
     }
 
     fn lock(&self, key: u64, fairness: Fairness) -> u64 {
-        if let Some(number) = self.table.try_hold(HASH, None, || held(key)) {
+        if let Some(number) = self.table.try_hold(HASH, None, false, || held(key)) {
             return number;
         }
         let waiter = Waiter::new();
@@ -223,7 +223,7 @@ fn two_keys_of_one_slot() {
     let other = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
     let number = shared.lock(0, Fairness::FirstCome);
     // Nested, as users of two keys nest.
-    if let Some(inner) = shared.table.try_hold(HASH, None, || held(1)) {
+    if let Some(inner) = shared.table.try_hold(HASH, None, false, || held(1)) {
         shared.table.release(HASH, inner);
     }
     shared.inside(0, number);
@@ -266,7 +266,7 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>) -> bool {
         details: Known(attempt),
     };
     let holds = table
-        .try_hold(HASH, Some(attempt.counter()), make)
+        .try_hold(HASH, Some(attempt.counter()), false, make)
         .is_some()
         || {
             let entered = table.enter(&ask(attempt, Fairness::FirstCome, None), |_| true, make());

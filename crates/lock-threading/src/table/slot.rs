@@ -10,9 +10,11 @@ use crate::sync::{AtomicU64, Ordering, UnsafeCell, pause};
 const BUSY: u64 = 1;
 /// Somebody else came: from now on the slot changes only under the mutex of its room.
 const CROWDED: u64 = 2;
+/// What is kept about the holder may be forgotten without a drop, so that one step leaves.
+const LIGHT: u64 = 4;
 const FREE: u64 = 0;
 
-const FLAGS: u32 = 2;
+const FLAGS: u32 = 3;
 const NUMBER_BITS: u32 = 51;
 const TAG_SHIFT: u32 = FLAGS + NUMBER_BITS;
 
@@ -21,13 +23,13 @@ pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 
 /// A place for one holder.
 ///
-/// `word` is `tag << 53 | number << 2 | flags`: the holder's number, 0 when there is none; eleven bits
+/// `word` is `tag << 54 | number << 3 | flags`: the holder's number, 0 when there is none; ten bits
 /// of its key's hash, which tell most other keys apart without a look; and the flags.
 ///
 /// Invariant: `content` is initialised exactly while `number` is not 0 and `BUSY` is not set.
 ///
 /// Invariant: `content` and `last` belong to
-/// - whoever set `BUSY`, which takes a swap from a word without flags, until it stores another word;
+/// - whoever set `BUSY`, which takes a swap from a word without these flags, until it stores another word;
 /// - while `CROWDED` is set: whoever has the mutex of the slot's room, for no swap of the first kind
 ///   succeeds then. `CROWDED` is set and cleared under that mutex only, and set only while `BUSY`
 ///   is not.
@@ -62,8 +64,7 @@ pub(super) enum Look {
     Free,
     /// Held under this number, by this attempt if it was not left meanwhile.
     Held {
-        tag: u64,
-        number: u64,
+        word: Word,
         attempt: u64,
     },
     Crowded,
@@ -92,8 +93,19 @@ impl Drop for FreeAgain<'_> {
 #[derive(Debug)]
 pub(crate) struct Left<T>(Option<T>);
 
-fn held(tag: u64, number: u64) -> u64 {
-    tag << TAG_SHIFT | number << FLAGS
+/// Of a slot that is held, and not crowded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+impl Word {
+    pub(super) fn tag(self) -> u64 {
+        self.0 >> TAG_SHIFT
+    }
+}
+
+fn held(tag: u64, number: u64, is_light: bool) -> u64 {
+    let light = if is_light { LIGHT } else { 0 };
+    tag << TAG_SHIFT | number << FLAGS | light
 }
 
 fn number_of(word: u64) -> u64 {
@@ -113,12 +125,13 @@ impl<T> Slot<T> {
 
     /// Takes the slot if it is free, and answers with the number of the hold. `make` runs while
     /// others wait for the slot, and only if it is ours. The attempt is noted only if somebody will
-    /// [leave by it](super::slots::Slots::try_leave_by_attempt).
+    /// [leave by it](super::slots::Slots::try_leave_by_attempt). What is light is not dropped.
     #[inline]
     pub(super) fn try_hold(
         &self,
         tag: u64,
         attempt: Option<u64>,
+        is_light: bool,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
         self.word
@@ -132,15 +145,20 @@ impl<T> Slot<T> {
         let content = make();
         self.last.store(number, Ordering::Relaxed);
         std::mem::forget(unless_held);
-        self.fill(tag, number, attempt, content, 0);
+        self.fill(held(tag, number, is_light), attempt, content);
         Some(number)
     }
 
-    /// Leaves the slot, unless the hold is not there or somebody else has come.
+    /// Leaves the slot, unless the hold is not there, was light, or somebody else has come.
     #[inline]
     pub(super) fn try_leave(&self, tag: u64, number: u64) -> Option<Left<T>> {
-        let word = held(tag, number);
-        if !needs_drop::<T>() {
+        self.try_leave_as(Word(held(tag, number, false)))
+    }
+
+    /// Leaves the slot as it looked, unless it has changed.
+    #[inline]
+    pub(super) fn try_leave_as(&self, Word(word): Word) -> Option<Left<T>> {
+        if word & LIGHT != 0 || !needs_drop::<T>() {
             let swapped =
                 self.word
                     .compare_exchange(word, FREE, Ordering::AcqRel, Ordering::Relaxed);
@@ -166,9 +184,8 @@ impl<T> Slot<T> {
             if word & BUSY == 0 {
                 return match number_of(word) {
                     0 => Look::Free,
-                    number => Look::Held {
-                        tag: word >> TAG_SHIFT,
-                        number,
+                    _ => Look::Held {
+                        word: Word(word),
                         attempt: self.attempt.load(Ordering::Relaxed),
                     },
                 };
@@ -240,7 +257,7 @@ impl<T> Slot<T> {
     /// Takes a free slot. Crowded, with the mutex.
     pub(super) fn put(&self, tag: u64, number: u64, attempt: Option<u64>, content: T) {
         debug_assert!(self.number().is_none());
-        self.fill(tag, number, attempt, content, CROWDED);
+        self.fill(held(tag, number, false) | CROWDED, attempt, content);
     }
 
     /// Takes the holder out of the slot. Crowded, with the mutex.
@@ -263,7 +280,7 @@ impl<T> Slot<T> {
     }
 
     #[inline]
-    fn fill(&self, tag: u64, number: u64, attempt: Option<u64>, content: T, flags: u64) {
+    fn fill(&self, word: u64, attempt: Option<u64>, content: T) {
         if let Some(attempt) = attempt {
             self.attempt.store(attempt, Ordering::Relaxed);
         }
@@ -274,8 +291,7 @@ impl<T> Slot<T> {
                 (*place).write(content);
             }
         });
-        self.word
-            .store(held(tag, number) | flags, Ordering::Release);
+        self.word.store(word, Ordering::Release);
     }
 
     #[inline]

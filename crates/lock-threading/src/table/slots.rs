@@ -45,7 +45,7 @@ struct Room<R>(Mutex<R>);
 /// Which bits of a hash say what: hash tables of the rooms use the lowest and the top seven.
 const SLOT_SHIFT: u32 = 24;
 const TAG_SHIFT: u32 = 46;
-const TAG_MASK: u64 = (1 << 11) - 1;
+const TAG_MASK: u64 = (1 << 10) - 1;
 
 impl<T: Send, R: Default> Slots<T, R> {
     /// Slots for at least as many holders, rounded up to a power of two.
@@ -68,9 +68,10 @@ impl<T: Send, R: Default> Slots<T, R> {
         &self,
         hash: u64,
         attempt: Option<u64>,
+        is_light: bool,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
-        self.slot(hash).try_hold(tag(hash), attempt, make)
+        self.slot(hash).try_hold(tag(hash), attempt, is_light, make)
     }
 
     /// Leaves the slot, if this hold is there and nobody came to the room.
@@ -92,12 +93,11 @@ impl<T: Send, R: Default> Slots<T, R> {
             match slot.look() {
                 Look::Crowded => return Err(Crowded),
                 Look::Held {
-                    tag: held,
-                    number,
+                    word,
                     attempt: holder,
-                } if (held, holder) == (tag, attempt) => {
+                } if (word.tag(), holder) == (tag, attempt) => {
                     // If not, then somebody came or left meanwhile, and may be gone again.
-                    if let Some(left) = slot.try_leave(tag, number) {
+                    if let Some(left) = slot.try_leave_as(word) {
                         return Ok(Some(left));
                     }
                 }

@@ -8,8 +8,8 @@ use super::Place;
 use super::watch::Watch;
 use crate::fork::ForkLocal;
 use crate::{
-    Capabilities, Change, Error, Grant, InspectPage, InspectQuery, LockBackend, LockKey,
-    OwnerToken, Released, Renewal, Renewed, Request, Result, Step,
+    Capabilities, Change, Error, FencingNumber, Grant, InspectPage, InspectQuery, LockBackend,
+    LockKey, OwnerToken, PlainRequest, Released, Renewal, Renewed, Request, Result, Step,
 };
 
 /// Has the record of its key at hand.
@@ -46,6 +46,13 @@ impl LockBackend for OneKey {
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
         debug_assert_eq!(*key, self.key, "each key has a wrapper of its own");
         self.watch.acquire(self.own_place(), key, request)
+    }
+
+    fn acquire_plain(&self, key: &LockKey, request: &PlainRequest) -> Option<FencingNumber> {
+        let place = self.own_place();
+        let number = self.watch.inner.acquire_plain(key, request)?;
+        place.hold_plainly(request);
+        Some(number)
     }
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {

@@ -4,8 +4,11 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::slot::Slot;
-use crate::{Anchor, Grant, LockKey, Mode, OwnerId, OwnerToken, ProcessNonce, Request, Validity};
+use super::slot::{End, Slot};
+use crate::{
+    Anchor, Grant, LockKey, Mode, OwnerId, OwnerToken, PlainRequest, ProcessNonce, Request,
+    Validity,
+};
 
 /// Who holds one key of one backend, as this process knows.
 ///
@@ -88,10 +91,24 @@ impl Place {
         // slot has taken itself out and released; a grant that can be lost promises no such thing.
         let alone = holder.mode == Mode::Exclusive && grant.validity.is_none();
         if alone && holder.attempt.process() == self.process {
-            self.slot.fill(holder);
+            self.slot.fill(holder, End::Anyone);
         } else {
             self.list(*holder, grant.validity.clone());
         }
+    }
+
+    /// Notes the holder of a plain request, which nobody but its guard can end.
+    #[inline]
+    pub(super) fn hold_plainly(&self, request: &PlainRequest) {
+        let running = || OwnerId::running_in(self.process);
+        let holder = Holder {
+            attempt: request.attempt,
+            owner: request.owner.unwrap_or_else(running),
+            mode: Mode::Exclusive,
+            anchor: request.anchor,
+            site: Some(request.site),
+        };
+        self.slot.fill(&holder, End::Guard);
     }
 
     /// Notes a holder in the list, whatever it holds.

@@ -8,15 +8,15 @@ use crate::{Anchor, Mode, OwnerId, OwnerOrigin, OwnerToken, ProcessNonce};
 
 /// One exclusive holder.
 ///
-/// An uncontended acquire and release together may cost no more than one locked instruction here,
-/// so it is a few plain stores in, and one exchange out. A reader reads the attempt before and
+/// An uncontended acquire and release should cost next to nothing here, so it is a few plain stores
+/// in, and one out where only the guard can end the hold. A reader reads the attempt before and
 /// after the rest, and takes the rest for true only if it is the same: an attempt is written once.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     /// One more than the counter of the attempt; zero while nobody holds.
     attempt: AtomicU64,
     owner: AtomicU64,
-    /// How the owner is known, and how the hold is anchored.
+    /// How the owner is known, how the hold is anchored, and who can end it.
     nature: AtomicU64,
     process: [AtomicU64; 2],
     site: Site,
@@ -24,13 +24,14 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Invariant: not called again before the attempt inside was cleared, or is known to be lost.
-    pub(super) fn fill(&self, holder: &Holder) {
+    #[inline]
+    pub(super) fn fill(&self, holder: &Holder, end: End) {
         let (origin, number) = holder.owner.parts();
         let [high, low] = halves(holder.owner.process());
         // Each store releases: who reads a part of this holder finds the slot empty, or with this
         // attempt in it, when it reads the attempt again.
         self.owner.store(number, Ordering::Release);
-        let nature = nature(origin, holder.anchor);
+        let nature = nature(origin, holder.anchor, end);
         self.nature.store(nature, Ordering::Release);
         self.process[0].store(high, Ordering::Release);
         self.process[1].store(low, Ordering::Release);
@@ -40,10 +41,18 @@ impl Slot {
     }
 
     /// False when another attempt, or none, is in it.
+    #[inline]
     pub(super) fn clear(&self, attempt: OwnerToken) -> bool {
+        let expected = attempt.counter() + 1;
+        if self.attempt.load(Ordering::Acquire) != expected {
+            return false;
+        }
+        if self.nature.load(Ordering::Relaxed) & ENDED_BY_GUARD != 0 {
+            self.attempt.store(0, Ordering::Release);
+            return true;
+        }
         // An exchange, because a guard and the bound on its hold may end it at the same time, and
         // the slower of the two must not clear the next holder.
-        let expected = attempt.counter() + 1;
         self.attempt
             .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -101,12 +110,27 @@ fn from_halves([high, low]: [u64; 2]) -> ProcessNonce {
     ProcessNonce::from_bits(u128::from(high) << 64 | u128::from(low))
 }
 
-fn nature(origin: OwnerOrigin, anchor: Anchor) -> u64 {
-    (origin as u64) << 8 | anchor as u64
+/// Who can end a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its guard alone, on one thread at a time.
+    Guard,
+    /// Others too.
+    Anyone,
+}
+
+const ENDED_BY_GUARD: u64 = 1 << 16;
+
+fn nature(origin: OwnerOrigin, anchor: Anchor, end: End) -> u64 {
+    let end = match end {
+        End::Guard => ENDED_BY_GUARD,
+        End::Anyone => 0,
+    };
+    end | (origin as u64) << 8 | anchor as u64
 }
 
 fn from_nature(nature: u64) -> (OwnerOrigin, Anchor) {
-    let origin = match nature >> 8 {
+    let origin = match nature >> 8 & 0xff {
         0 => OwnerOrigin::Explicit,
         1 => OwnerOrigin::Task,
         _ => OwnerOrigin::Thread,
@@ -163,11 +187,14 @@ mod tests {
                 anchor,
                 site: Some(Location::caller()),
             };
-            slot.fill(&holder);
-            assert_eq!(slot.read(process), Some(holder));
-            assert!(!slot.clear(OwnerToken::mint()), "another attempt");
-            assert!(slot.clear(holder.attempt));
-            assert_eq!(slot.read(process), None);
+            for end in [End::Guard, End::Anyone] {
+                slot.fill(&holder, end);
+                assert_eq!(slot.read(process), Some(holder));
+                assert!(!slot.clear(OwnerToken::mint()), "another attempt");
+                assert!(slot.clear(holder.attempt));
+                assert!(!slot.clear(holder.attempt), "twice");
+                assert_eq!(slot.read(process), None);
+            }
         }
     }
 }

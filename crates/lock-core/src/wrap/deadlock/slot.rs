@@ -13,10 +13,10 @@ use crate::{Anchor, Mode, OwnerId, OwnerOrigin, OwnerToken, ProcessNonce};
 /// after the rest, and takes the rest for true only if it is the same: an attempt is written once.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// One more than the counter of the attempt; zero while nobody holds.
+    /// Who can end the hold, and one more than the counter of the attempt; zero while nobody holds.
     attempt: AtomicU64,
     owner: AtomicU64,
-    /// How the owner is known, how the hold is anchored, and who can end it.
+    /// How the owner is known, and how the hold is anchored.
     nature: AtomicU64,
     process: [AtomicU64; 2],
     site: Site,
@@ -31,28 +31,26 @@ impl Slot {
         // Each store releases: who reads a part of this holder finds the slot empty, or with this
         // attempt in it, when it reads the attempt again.
         self.owner.store(number, Ordering::Release);
-        let nature = nature(origin, holder.anchor, end);
+        let nature = nature(origin, holder.anchor);
         self.nature.store(nature, Ordering::Release);
         self.process[0].store(high, Ordering::Release);
         self.process[1].store(low, Ordering::Release);
         self.site.store(holder.site);
-        let attempt = holder.attempt.counter() + 1;
-        self.attempt.store(attempt, Ordering::Release);
+        self.attempt
+            .store(mark(holder.attempt, end), Ordering::Release);
     }
 
     /// False when another attempt, or none, is in it.
     #[inline]
     pub(super) fn clear(&self, attempt: OwnerToken) -> bool {
-        let expected = attempt.counter() + 1;
-        if self.attempt.load(Ordering::Acquire) != expected {
-            return false;
-        }
-        if self.nature.load(Ordering::Relaxed) & ENDED_BY_GUARD != 0 {
+        // The mark says who can end this very hold: if the guard alone, then we are it.
+        if self.attempt.load(Ordering::Acquire) == mark(attempt, End::Guard) {
             self.attempt.store(0, Ordering::Release);
             return true;
         }
         // An exchange, because a guard and the bound on its hold may end it at the same time, and
         // the slower of the two must not clear the next holder.
+        let expected = mark(attempt, End::Anyone);
         self.attempt
             .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -85,7 +83,7 @@ impl Slot {
     pub(super) fn read(&self, process: ProcessNonce) -> Option<Holder> {
         loop {
             let attempt = self.attempt.load(Ordering::Acquire);
-            let counter = attempt.checked_sub(1)?;
+            let counter = (attempt & !ENDED_BY_GUARD).checked_sub(1)?;
             let (owner, anchor) = self.read_owner();
             let site = self.site.load();
             if self.attempt.load(Ordering::Acquire) == attempt {
@@ -119,18 +117,23 @@ pub(super) enum End {
     Anyone,
 }
 
-const ENDED_BY_GUARD: u64 = 1 << 16;
+/// Above every counter.
+const ENDED_BY_GUARD: u64 = 1 << 63;
 
-fn nature(origin: OwnerOrigin, anchor: Anchor, end: End) -> u64 {
+fn mark(attempt: OwnerToken, end: End) -> u64 {
     let end = match end {
         End::Guard => ENDED_BY_GUARD,
         End::Anyone => 0,
     };
-    end | (origin as u64) << 8 | anchor as u64
+    end | (attempt.counter() + 1)
+}
+
+fn nature(origin: OwnerOrigin, anchor: Anchor) -> u64 {
+    (origin as u64) << 8 | anchor as u64
 }
 
 fn from_nature(nature: u64) -> (OwnerOrigin, Anchor) {
-    let origin = match nature >> 8 & 0xff {
+    let origin = match nature >> 8 {
         0 => OwnerOrigin::Explicit,
         1 => OwnerOrigin::Task,
         _ => OwnerOrigin::Thread,

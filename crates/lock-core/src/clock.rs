@@ -89,7 +89,7 @@ pub fn coarse_wall_nanos() -> u64 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        now.tv_sec as u64 * NANOS_PER_SECOND + now.tv_nsec as u64
+        now.tv_sec.max(0) as u64 * NANOS_PER_SECOND + now.tv_nsec as u64
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     nanos(std::time::UNIX_EPOCH.elapsed().unwrap_or_default())

@@ -1,7 +1,7 @@
 //! Asking for a key.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use lock_core::{ErrorKind, Grant, Handoff, LockKey, Mode, Request, Result, Wait};
 use rusqlite::params;
@@ -168,6 +168,5 @@ impl Command for Enter {
 
 /// Microseconds of the wall clock, for people.
 pub(crate) fn wall_now() -> i64 {
-    let now = lock_core::clock::coarse_wall_time().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_micros() as i64)
+    (lock_core::clock::coarse_wall_nanos() / 1_000) as i64
 }

@@ -245,8 +245,8 @@ fn a_newcomer_takes_an_open_slot() {
     assert!(shared.is_empty());
 }
 
-/// What is kept about a holder that leaves by its attempt.
-struct Known(OwnerToken);
+/// What is kept about a holder that leaves by its attempt; light when there is nothing to drop.
+struct Known(OwnerToken, Option<Arc<()>>);
 
 impl Details for Known {
     const ASKS_AGAIN: bool = true;
@@ -259,14 +259,14 @@ impl Details for Known {
 }
 
 /// Tries for the key, and leaves by the attempt. Returns whether it held.
-fn try_and_leave_by_attempt(table: &Table<u64, Known>) -> bool {
+fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -> bool {
     let attempt = OwnerToken::mint();
     let make = || Held {
         key: 0,
-        details: Known(attempt),
+        details: Known(attempt, kept.cloned()),
     };
     let holds = table
-        .try_hold(HASH, Some(attempt.counter()), false, make)
+        .try_hold(HASH, Some(attempt.counter()), kept.is_none(), make)
         .is_some()
         || {
             let entered = table.enter(&ask(attempt, Fairness::FirstCome, None), |_| true, make());
@@ -279,14 +279,16 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>) -> bool {
     holds
 }
 
-/// A holder leaves by its attempt while another looks in the room, and goes away again.
+/// A holder leaves by its attempt while another looks in the room, and goes away again. One of them
+/// is light, and leaves its slot in one swap.
 fn an_attempt_leaves_before_eyes() {
-    let table = Arc::new(Table::new(1));
+    let (table, kept) = (Arc::new(Table::new(1)), Arc::new(()));
     let there = Arc::clone(&table);
-    let other = thread::spawn(move || try_and_leave_by_attempt(&there));
-    let held = try_and_leave_by_attempt(&table);
+    let other = thread::spawn(move || try_and_leave_by_attempt(&there, None));
+    let held = try_and_leave_by_attempt(&table, Some(&kept));
     assert!(other.join().unwrap() || held, "nobody was let in");
     assert_eq!(table.len(), 0);
+    assert_eq!(Arc::strong_count(&kept), 1, "what was kept was not dropped");
 }
 
 /// A flag is raised, and then it is looked who holds: whoever came before is seen, and whoever comes

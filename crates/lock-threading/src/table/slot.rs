@@ -29,13 +29,16 @@ pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 /// Invariant: `content` is initialised exactly while `number` is not 0 and `BUSY` is not set.
 ///
 /// Invariant: `content` and `last` belong to
-/// - whoever set `BUSY`, which takes a swap from a word without these flags, until it stores another word;
+/// - whoever set `BUSY`, which takes a swap from a word without `BUSY` and `CROWDED`, until it stores
+///   another word;
 /// - while `CROWDED` is set: whoever has the mutex of the slot's room, for no swap of the first kind
 ///   succeeds then. `CROWDED` is set and cleared under that mutex only, and set only while `BUSY`
 ///   is not.
 ///
 /// So each access is exclusive, and the acquiring swap or lock that begins it comes after the
 /// releasing store or unlock that ended the one before.
+///
+/// What is `LIGHT` may be forgotten: a swap to a free word ends it, without access to `content`.
 ///
 /// Every swap acquires. So whoever raises a flag elsewhere and then looks at a slot under the mutex
 /// either sees a holder, or is seen: whoever takes or leaves the slot later finds the flag raised.

@@ -154,7 +154,7 @@ impl HoldLimits {
     }
 }
 
-/// Ends an attempt at its backend.
+/// Ends an attempt whose backend panics, or answers with an error.
 struct Abandon<'a> {
     shared: &'a Shared,
     attempt: OwnerToken,
@@ -366,11 +366,11 @@ impl Attempt {
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LockGuard>>> {
-        let in_time = self.generation == fork::generation();
+        let is_forked = self.generation != fork::generation();
         let Some(waiting) = self.waiting() else {
             return Poll::Pending;
         };
-        if !in_time {
+        if is_forked {
             return Poll::Ready(Err(self.forked()));
         }
         let outcome = std::task::ready!(waiting.step.as_mut().poll(context));
@@ -434,7 +434,7 @@ impl Attempt {
         if self.generation == fork::generation() {
             let (shared, attempt) = (self.shared(), waiting.attempt);
             drop(waiting);
-            drop(Abandon { shared, attempt });
+            shared.backend.abandon(&shared.key, attempt);
         } else {
             // Its drop may wait for a mutex whose owner stayed in the parent.
             std::mem::forget(waiting);

@@ -73,6 +73,7 @@ pub struct Request {
 
 /// A [`Request`] that is exclusive and has every option but the owner at its default.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PlainRequest {
     /// The attempt's identity.
     pub attempt: OwnerToken,

@@ -245,6 +245,7 @@ impl LockBackend for Tracked {
         if self.counts.is_none() || self.gate.is_closed() {
             return None;
         }
+        // For what comes with it: after a fork, this name enters the child's registry.
         self.attempts();
         let number = self.backend.acquire_plain(key, request)?;
         if self.is_watched() {

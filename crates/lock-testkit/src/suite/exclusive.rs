@@ -1,5 +1,8 @@
 //! One holder at a time, and nothing but the holder decides when it ends.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context as Poller, Waker};
 use std::time::{Duration, Instant};
 
 use lock_core::{AcquireOptions, Change, ErrorKind, Lock, Mode, OwnerId, Released, Wait};
@@ -23,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_wait_limit_of_zero_is_one_attempt),
         case!(a_deadline_in_the_past_is_one_attempt),
         case!(no_wake_up_is_lost_between_a_failed_try_and_the_queue),
+        case!(a_waiter_that_moved_to_another_task_is_woken_there),
         case!(threads_without_a_runtime_wait_and_release),
         case!(a_panic_releases),
     ]
@@ -293,6 +297,29 @@ async fn no_wake_up_is_lost_between_a_failed_try_and_the_queue(context: &Context
             granted.release().await?;
         }
     }
+    Ok(())
+}
+
+async fn a_waiter_that_moved_to_another_task_is_woken_there(context: &Context) -> Outcome {
+    let lock = context.lock("a")?;
+    let guard = lock.acquire().await?;
+    let mut waiter = context.lock_elsewhere("a")?.acquire();
+    let polled = Pin::new(&mut waiter).poll(&mut Poller::from_waker(Waker::noop()));
+    ensure!(polled.is_pending(), "a held lock was granted");
+    context.waiters(&lock, 1).await?;
+    let (arrive, arrival) = tokio::sync::oneshot::channel();
+    let mut arrive = Some(arrive);
+    let moved = tokio::spawn(poll_fn(move |poller| {
+        let polled = Pin::new(&mut waiter).poll(poller);
+        if let Some(arrive) = arrive.take() {
+            // Invariant: whoever listens does so until this arrives.
+            let _ = arrive.send(());
+        }
+        polled
+    }));
+    arrival.await?;
+    guard.release().await?;
+    drop(context.soon("a waiter that moved", moved).await???);
     Ok(())
 }
 

@@ -207,17 +207,38 @@ impl<K: Send, D: Details> Table<K, D> {
         attempt: OwnerToken,
         waker: &Waker,
     ) -> Option<Poll<Pass>> {
+        let mut visitor = Visitor {
+            attempt,
+            waker,
+            spare: None,
+        };
+        loop {
+            match self.visit_entry(hash, &same, &mut visitor) {
+                Ok(found) => return found,
+                // With nothing locked.
+                Err(NeedsWaker) => visitor.spare = Some(waker.clone()),
+            }
+        }
+    }
+
+    fn visit_entry(
+        &self,
+        hash: u64,
+        same: impl Fn(&K) -> bool,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<Option<Poll<Pass>>, NeedsWaker> {
         let mut wakers = Wakers::new();
-        let mut waker = waker.clone();
         let _from_slot;
         let outcome = {
             let mut open = self.slots.open(hash);
             _from_slot = admit_from_slot(&mut open, hash, &same);
             let (room, front) = open.room();
-            let entry = room.find_mut(hash, same)?;
+            let Some(entry) = room.find_mut(hash, same) else {
+                return Ok(None);
+            };
             entry.change(&front, |state| match state {
-                State::Queue(queue) => look_in(queue, attempt, &mut waker, &front, &mut wakers),
-                State::Single { .. } => None,
+                State::Queue(queue) => look_in(queue, visitor, &front, &mut wakers),
+                State::Single { .. } => Ok(None),
             })
         };
         wakers.into_iter().for_each(runtime::wake);
@@ -434,14 +455,25 @@ fn enter_entry<D: Details>(
     Ok(Entered::Waits)
 }
 
+/// A waiter that comes to look.
+struct Visitor<'a> {
+    attempt: OwnerToken,
+    waker: &'a Waker,
+    /// A clone of it, once it is known to be needed; then what it replaced.
+    spare: Option<Waker>,
+}
+
+/// Come again with a clone of the waker: another one would be woken.
+struct NeedsWaker;
+
 /// What a waiter finds that comes to look.
 fn look_in<D: Details>(
     queue: &mut KeyQueue<Seat<D>>,
-    attempt: OwnerToken,
-    waker: &mut Waker,
+    visitor: &mut Visitor<'_>,
     front: &Front<'_, impl Sized>,
     wakers: &mut Wakers,
-) -> Option<Poll<Pass>> {
+) -> Result<Option<Poll<Pass>>, NeedsWaker> {
+    let attempt = visitor.attempt;
     if queue.holder_mut(attempt).is_none() {
         let is_head = queue.head_mut().is_some_and(|head| head.attempt == attempt);
         if is_head {
@@ -449,15 +481,22 @@ fn look_in<D: Details>(
         }
     }
     if let Some(holder) = queue.holder_mut(attempt) {
-        return Some(Poll::Ready(Pass::of(holder)));
+        return Ok(Some(Poll::Ready(Pass::of(holder))));
     }
     let waiter = match queue.head_mut() {
         Some(head) if head.attempt == attempt => head,
-        _ => queue.waiter_mut(attempt)?,
+        _ => match queue.waiter_mut(attempt) {
+            Some(waiter) => waiter,
+            None => return Ok(None),
+        },
     };
-    match &mut waiter.data.waker {
-        Some(earlier) => std::mem::swap(earlier, waker),
-        none => *none = Some(waker.clone()),
+    let known = &mut waiter.data.waker;
+    if !known
+        .as_ref()
+        .is_some_and(|known| known.will_wake(visitor.waker))
+    {
+        let new = visitor.spare.take().ok_or(NeedsWaker)?;
+        visitor.spare = known.replace(new);
     }
-    Some(Poll::Pending)
+    Ok(Some(Poll::Pending))
 }

@@ -382,7 +382,9 @@ where
 {
     type Output = KeyGuard<'a, K>;
 
-    #[inline]
+    /// Inlined, so that the future and the guard are made where they stay: to move them costs as much
+    /// as to look the key up.
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.0.queued.is_none() {
             // A task that never has to wait must let others of its thread run all the same.

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
 use room::{Entry, Room, State};
+use seat::{NeedsWaker, Visitor};
 pub(crate) use seat::{Pass, Seat};
 pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER};
 use slots::{Front, Open, Slots};
@@ -237,7 +238,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 return Ok(None);
             };
             entry.change(&front, |state| match state {
-                State::Queue(queue) => look_in(queue, visitor, &front, &mut wakers),
+                State::Queue(queue) => seat::look_in(queue, visitor, || front.draw(), &mut wakers),
                 State::Single { .. } => Ok(None),
             })
         };
@@ -453,50 +454,4 @@ fn enter_entry<D: Details>(
     }
     queue.enqueue(seat::party(ask, details, 0, waker.take()));
     Ok(Entered::Waits)
-}
-
-/// A waiter that comes to look.
-struct Visitor<'a> {
-    attempt: OwnerToken,
-    waker: &'a Waker,
-    /// A clone of it, once it is known to be needed; then what it replaced.
-    spare: Option<Waker>,
-}
-
-/// Come again with a clone of the waker: another one would be woken.
-struct NeedsWaker;
-
-/// What a waiter finds that comes to look.
-fn look_in<D: Details>(
-    queue: &mut KeyQueue<Seat<D>>,
-    visitor: &mut Visitor<'_>,
-    front: &Front<'_, impl Sized>,
-    wakers: &mut Wakers,
-) -> Result<Option<Poll<Pass>>, NeedsWaker> {
-    let attempt = visitor.attempt;
-    if queue.holder_mut(attempt).is_none() {
-        let is_head = queue.head_mut().is_some_and(|head| head.attempt == attempt);
-        if is_head {
-            seat::admit(queue, Some(attempt), || front.draw(), wakers);
-        }
-    }
-    if let Some(holder) = queue.holder_mut(attempt) {
-        return Ok(Some(Poll::Ready(Pass::of(holder))));
-    }
-    let waiter = match queue.head_mut() {
-        Some(head) if head.attempt == attempt => head,
-        _ => match queue.waiter_mut(attempt) {
-            Some(waiter) => waiter,
-            None => return Ok(None),
-        },
-    };
-    let known = &mut waiter.data.waker;
-    if !known
-        .as_ref()
-        .is_some_and(|known| known.will_wake(visitor.waker))
-    {
-        let new = visitor.spare.take().ok_or(NeedsWaker)?;
-        visitor.spare = known.replace(new);
-    }
-    Ok(Some(Poll::Pending))
 }

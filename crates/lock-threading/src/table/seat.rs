@@ -1,6 +1,6 @@
 //! A holder or waiter in the queue of its key.
 
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Turn};
@@ -184,4 +184,50 @@ pub(super) fn seat_permits<D: Details>(queue: &mut KeyQueue<Seat<D>>) {
             holder.data.permit = Some(free);
         }
     }
+}
+
+/// A waiter that comes to look.
+pub(super) struct Visitor<'a> {
+    pub(super) attempt: OwnerToken,
+    pub(super) waker: &'a Waker,
+    /// A clone of it, once it is known to be needed; then what it replaced.
+    pub(super) spare: Option<Waker>,
+}
+
+/// Come again with a clone of the waker: another one would be woken.
+pub(super) struct NeedsWaker;
+
+/// What a waiter finds that comes to look.
+pub(super) fn look_in<D: Details>(
+    queue: &mut KeyQueue<Seat<D>>,
+    visitor: &mut Visitor<'_>,
+    draw: impl Fn() -> u64,
+    wakers: &mut Wakers,
+) -> Result<Option<Poll<Pass>>, NeedsWaker> {
+    let attempt = visitor.attempt;
+    if queue.holder_mut(attempt).is_none() {
+        let is_head = queue.head_mut().is_some_and(|head| head.attempt == attempt);
+        if is_head {
+            admit(queue, Some(attempt), draw, wakers);
+        }
+    }
+    if let Some(holder) = queue.holder_mut(attempt) {
+        return Ok(Some(Poll::Ready(Pass::of(holder))));
+    }
+    let waiter = match queue.head_mut() {
+        Some(head) if head.attempt == attempt => head,
+        _ => match queue.waiter_mut(attempt) {
+            Some(waiter) => waiter,
+            None => return Ok(None),
+        },
+    };
+    let known = &mut waiter.data.waker;
+    if !known
+        .as_ref()
+        .is_some_and(|known| known.will_wake(visitor.waker))
+    {
+        let new = visitor.spare.take().ok_or(NeedsWaker)?;
+        visitor.spare = known.replace(new);
+    }
+    Ok(Some(Poll::Pending))
 }

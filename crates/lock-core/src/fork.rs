@@ -64,8 +64,21 @@ impl<T> ForkLocal<T> {
     /// This process's value, made by `init` on first use. Racing threads may run `init` twice; one
     /// result is kept and the other dropped, so no thread waits for another, also not for one that
     /// a fork left behind.
+    #[inline]
     pub fn get_or_init(&self, init: impl Fn() -> T) -> &T {
         let generation = generation();
+        if let Some(node) = self.head.get()
+            && node.generation == generation
+            && let Some(value) = &node.value
+        {
+            return value;
+        }
+        self.find_or_init(generation, init)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_or_init(&self, generation: u64, init: impl Fn() -> T) -> &T {
         let mut cell = &self.head;
         loop {
             let node = cell.get_or_init(|| {

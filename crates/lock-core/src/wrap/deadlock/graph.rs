@@ -144,6 +144,7 @@ impl WaitGraph {
     }
 
     /// The attempt is over, in whatever state it was.
+    #[inline]
     pub(super) fn leave(&self, place: &Place, attempt: OwnerToken) {
         if !place.leave(attempt) && place.queue().is_some() {
             self.withdraw(attempt);

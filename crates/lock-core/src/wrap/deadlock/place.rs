@@ -132,6 +132,7 @@ impl Place {
     }
 
     /// Takes a holder out; false if the attempt holds nothing here.
+    #[inline]
     pub(super) fn leave(&self, attempt: OwnerToken) -> bool {
         if attempt.process() == self.process && self.slot.clear(attempt) {
             return true;
@@ -139,6 +140,8 @@ impl Place {
         self.unlist(attempt).is_some()
     }
 
+    #[cold]
+    #[inline(never)]
     fn unlist(&self, attempt: OwnerToken) -> Option<Listed> {
         if self.crowded.load(Ordering::Acquire) == 0 {
             return None;

@@ -85,6 +85,28 @@ fn every_ring_over_both_backends_is_refused_in_every_mode() {
     }
 }
 
+/// Options of the handle itself take the shortest way to a free lock.
+#[test]
+fn a_hold_by_a_handle_with_options_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let locks = manager(directory.path(), "detect = true");
+    let owners = [OwnerId::new(), OwnerId::new()];
+    let ask = |owner: usize, name: &str| {
+        let options = AcquireOptions::new().owner(owners[owner]);
+        let lock = locks.lock(name).unwrap().with_options(options);
+        lock.acquire()
+    };
+    let guards = [("memory/a", 0), ("memory/b", 1)].map(|(name, owner)| ask(owner, name).wait());
+    let mut waits = ask(1, "memory/a");
+    assert!(poll(&mut waits).is_pending());
+    let mut closes = ask(0, "memory/b");
+    let Poll::Ready(Err(refused)) = poll(&mut closes) else {
+        panic!("the acquire that closes a cycle was not refused");
+    };
+    assert_eq!(refused.kind(), ErrorKind::Deadlock, "{refused}");
+    drop((waits, guards));
+}
+
 #[test]
 fn a_manager_counts_reentry_and_reports_order_if_told_to() {
     let directory = tempfile::tempdir().unwrap();

@@ -21,11 +21,19 @@ fn locks_stay_with_the_parent() {
     let guard = lock.acquire().wait().unwrap();
     let mut waiting = lock.acquire();
     assert!(waiting.try_take().is_none());
+    // Of a free lock, and not asked for before the fork.
+    let mut unasked = Lock::new(
+        Arc::new(ThreadingBackend::new()),
+        LockKey::new("free").unwrap(),
+    )
+    .acquire();
     let before = OwnerToken::mint();
     let child = Forked::start(|| {
         assert_eq!(guard.loss(), Some(LossReason::Forked));
         assert!(!guard.is_held());
         let closed = waiting.try_take().unwrap().unwrap_err();
+        assert_eq!(closed.kind(), ErrorKind::Closed);
+        let closed = unasked.try_take().unwrap().unwrap_err();
         assert_eq!(closed.kind(), ErrorKind::Closed);
         drop(guard);
         drop(waiting);

@@ -39,7 +39,7 @@ struct Inner {
     keys: Mutex<Keys>,
     /// Grants can be lost.
     losable: bool,
-    /// The next calls panic.
+    /// The next acquire panics once it has done its work.
     panics: AtomicBool,
     /// How many acquires were ever queued.
     queued: AtomicUsize,
@@ -158,8 +158,9 @@ impl LockBackend for Memory {
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
+        let entered = self.enter(key, request, false);
         assert!(!self.0.panics.swap(false, Ordering::SeqCst), "asked to");
-        match self.enter(key, request, false) {
+        match entered {
             Ok(Some(told)) => Step::Ready(Ok(Some(told.grant))),
             Ok(None) if request.wait == Wait::Now => Step::Ready(Ok(None)),
             Ok(None) => {

@@ -140,7 +140,6 @@ impl Place {
         self.unlist(attempt).is_some()
     }
 
-    #[cold]
     #[inline(never)]
     fn unlist(&self, attempt: OwnerToken) -> Option<Listed> {
         if self.crowded.load(Ordering::Acquire) == 0 {

@@ -82,11 +82,11 @@ use watch::Watch;
 ///
 /// # Cost
 /// Through [`of_key`](Self::of_key), which knows its key's record, a hold that nobody waits for
-/// costs a few plain stores, and one locked instruction unless only its guard can end it, and asks nobody. Through the
-/// wrapper itself the record is looked up first. Only an acquire that has to wait takes the mutex of the graph,
-/// and looks from key to holder to what that one waits for: about as long as two hash
-/// lookups for each owner in the chain. Shared and permit holders, and those whose grant can be lost, are in a
-/// list of their key, behind a mutex.
+/// costs a few plain stores and asks nobody; one that others can end as well costs a locked
+/// instruction more. Through the wrapper itself the record is looked up first. Only an acquire that
+/// has to wait takes the mutex of the graph, and looks from key to holder to what that one waits
+/// for: about as long as two hash lookups for each owner in the chain. Shared and permit holders,
+/// and those whose grant can be lost, are in a list of their key, behind a mutex.
 #[derive(Debug)]
 pub struct Deadlock {
     watch: Watch,

@@ -96,7 +96,8 @@ fn a_hold_by_a_handle_with_options_is_seen() {
         let lock = locks.lock(name).unwrap().with_options(options);
         lock.acquire()
     };
-    let guards = [("memory/a", 0), ("memory/b", 1)].map(|(name, owner)| ask(owner, name).wait());
+    let hold = |owner, name| ask(owner, name).wait().unwrap();
+    let guards = [hold(0, "memory/a"), hold(1, "memory/b")];
     let mut waits = ask(1, "memory/a");
     assert!(poll(&mut waits).is_pending());
     let mut closes = ask(0, "memory/b");

@@ -10,8 +10,8 @@ use lock_core::Lock;
 
 #[test]
 fn a_backend_that_panics_keeps_nothing_of_the_attempt() {
-    let memory = Memory::default();
-    let lock = Lock::new(Arc::new(memory.clone()), key("k"));
+    let memory = Memory::new();
+    let lock = Lock::new(Arc::clone(&memory) as _, key("k"));
     memory.panic_next();
     let outcome = catch_unwind(AssertUnwindSafe(|| lock.acquire().wait()));
     assert!(outcome.is_err(), "it did not panic");

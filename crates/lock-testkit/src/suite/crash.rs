@@ -232,7 +232,7 @@ async fn a_holder_stopped_past_its_lease_is_fenced_off(context: &Context) -> Out
     agent.resume()?;
     let guard = guard?;
     let held = agent.call(&Ask::on(Act::IsHeld, "a")).await?;
-    // A store whose clock was set ahead lets the next one in early, and nobody can tell.
+    // A store whose clock was set ahead lets the next one in early, and the holder cannot know.
     ensure!(
         matches!(held, Answer::Yes(false)),
         "on resume the loss is not visible: {held:?}; the next one was let in within {lived:?}, or \

@@ -206,8 +206,8 @@ impl Validity {
             return None;
         }
         if let Some((whole, _)) = &self.0.whole {
-            // Its loss reaches this part, unless it was ended.
-            whole.loss()?;
+            // Whoever signals it may not have come to this part yet. One that was ended stays so.
+            self.lose(whole.loss()?);
             return self.signalled();
         }
         if self.deadline().is_some_and(Instant::has_passed) {
@@ -418,6 +418,21 @@ mod tests {
         validity.extend(Instant::now() + Duration::from_secs(1));
         assert_eq!(validity.deadline(), Some(far));
     }
+
+    #[test]
+    fn a_part_is_lost_before_whoever_signals_it_has_come_to_it() {
+        let whole = Validity::leased(terms(), Instant::now() + Duration::from_secs(9));
+        let (held, released) = (whole.part(), whole.part());
+        released.end();
+        // What `lose` does first.
+        whole
+            .0
+            .lost
+            .store(encode(LossReason::Expired), Ordering::Release);
+        assert_eq!(held.loss(), Some(LossReason::Expired));
+        assert_eq!(released.loss(), None);
+    }
+
     #[test]
     fn a_part_is_lost_with_the_whole_but_ends_alone() {
         let whole = Validity::leased(terms(), Instant::now() + Duration::from_secs(9));

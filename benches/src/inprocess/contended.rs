@@ -85,13 +85,12 @@ fn task_run<L: AsyncLocks>(
         let (locks, key) = (Arc::clone(&locks), key.clone());
         let (began, queued) = (Arc::clone(&began), Arc::clone(&queued));
         async move {
-            let section = || {
-                began.store(true, Ordering::SeqCst);
-                while queued.load(Ordering::SeqCst) < count {
-                    std::thread::yield_now();
-                }
-            };
-            locks.with(&key, section).await;
+            let guard = locks.acquire(&key).await;
+            began.store(true, Ordering::SeqCst);
+            while queued.load(Ordering::SeqCst) < count {
+                std::thread::yield_now();
+            }
+            L::end(guard);
             Instant::now()
         }
     });
@@ -104,7 +103,7 @@ fn task_run<L: AsyncLocks>(
             runtime.spawn(async move {
                 queued.fetch_add(1, Ordering::SeqCst);
                 for _ in 0..each {
-                    locks.with(&key, || {}).await;
+                    L::end(locks.acquire(&key).await);
                 }
                 Instant::now()
             })

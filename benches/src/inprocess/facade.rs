@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lock_benches::{Bar, Round, Session};
-use lock_manager::{Config, Lock, LockManager};
+use lock_manager::{Config, Lock, LockGuard, LockManager};
 
 use crate::allocations;
 use crate::keys::{keys, time_each_async};
@@ -20,21 +20,24 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         .collect::<lock_manager::Result<Vec<Lock>>>()?;
     let rounds = session.section("manager", |round| {
         let tokio = Keyless(tokio::sync::Mutex::new(()));
-        let ns = time_each_async(&keys, CALLS, async |key| tokio.with(key, || {}).await)?;
+        let ns = time_each_async(&keys, CALLS, |key| tokio.acquire(key), drop)?;
         round.record("tokio, no key", ns);
         let lockable = Lockable::new();
-        let ns = time_each_async(&keys, CALLS, async |key| lockable.with(key, || {}).await)?;
+        let ns = time_each_async(&keys, CALLS, |key| lockable.acquire(key), drop)?;
         round.record("lockable, async", ns);
         let mut turn = locks.iter().cycle();
         let mut failed = 0;
         let mut made = 0;
-        let ns = time_each_async(&keys, CALLS, async |_| {
-            let Some(lock) = turn.next() else { return };
-            match lock.acquire().await {
-                Ok(guard) if guard.fencing_token().is_some() => drop(guard),
-                _ => failed += 1,
-            }
-        })?;
+        let end = |guard: lock_manager::Result<LockGuard>| match guard {
+            Ok(guard) if guard.fencing_token().is_some() => drop(guard),
+            _ => failed += 1,
+        };
+        let ns = time_each_async(
+            &keys,
+            CALLS,
+            |_| turn.next().unwrap_or(&locks[0]).acquire(),
+            end,
+        )?;
         round.record("manager", ns);
         made += allocations::during(|| {
             for lock in &locks {

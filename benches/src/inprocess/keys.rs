@@ -37,20 +37,22 @@ pub(crate) fn time_each(keys: &[Key], calls: usize, mut call: impl FnMut(&Key)) 
     (thread_time() - start).as_secs_f64() * 1e9 / calls as f64
 }
 
-/// The same for a call that is awaited, in a runtime of this thread.
-pub(crate) fn time_each_async(
-    keys: &[Key],
+/// The same for an acquire that is awaited, in a runtime of this thread, and `end`, which drops the
+/// guard. Awaited here without a future around it, which would be timed as well.
+pub(crate) fn time_each_async<'k, A: Future>(
+    keys: &'k [Key],
     calls: usize,
-    mut call: impl AsyncFnMut(&Key),
+    mut acquire: impl FnMut(&'k Key) -> A,
+    mut end: impl FnMut(A::Output),
 ) -> anyhow::Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     Ok(runtime.block_on(async {
         for key in keys.iter().take(1_000) {
-            call(key).await;
+            end(acquire(key).await);
         }
         let start = thread_time();
         for key in keys.iter().cycle().take(calls) {
-            call(key).await;
+            end(acquire(key).await);
         }
         (thread_time() - start).as_secs_f64() * 1e9 / calls as f64
     }))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use lock_threading::KeyedLocks;
+use lock_threading::{KeyGuard, KeyedLocks};
 
 use crate::keys::Key;
 
@@ -12,9 +12,17 @@ pub(crate) trait Locks: Send + Sync + 'static {
     fn with(&self, key: &Key, section: impl FnOnce());
 }
 
-/// The same for tasks.
+/// The same for tasks, which await what the contestant makes and nothing around it.
 pub(crate) trait AsyncLocks: Send + Sync + 'static {
-    fn with(&self, key: &Key, section: impl FnOnce() + Send) -> impl Future<Output = ()> + Send;
+    type Guard<'a>: Send;
+
+    fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send;
+
+    /// Ends a hold.
+    #[inline]
+    fn end(guard: Self::Guard<'_>) {
+        drop(guard);
+    }
 }
 
 pub(crate) type Ours = KeyedLocks<Key>;
@@ -32,11 +40,16 @@ impl Locks for Ours {
 }
 
 impl AsyncLocks for Ours {
+    type Guard<'a> = KeyGuard<'a, Key>;
+
     #[inline]
-    async fn with(&self, key: &Key, section: impl FnOnce() + Send) {
-        let guard = self.acquire(key).await;
+    fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        KeyedLocks::acquire(self, key)
+    }
+
+    #[inline]
+    fn end(guard: Self::Guard<'_>) {
         std::hint::black_box(guard.fencing_token().map(|token| token.number().get()));
-        section();
     }
 }
 
@@ -55,9 +68,11 @@ impl Locks for Lockable {
 }
 
 impl AsyncLocks for Lockable {
-    async fn with(&self, key: &Key, section: impl FnOnce() + Send) {
-        let _guard = self.async_lock(key.clone()).await;
-        section();
+    type Guard<'a> = <Self as lockable::Lockable<Key, ()>>::Guard<'a>;
+
+    #[inline]
+    fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.async_lock(key.clone())
     }
 }
 
@@ -69,9 +84,11 @@ impl Locks for keyed_lock::sync::KeyedLock<Key> {
 }
 
 impl AsyncLocks for keyed_lock::r#async::KeyedLock<Key> {
-    async fn with(&self, key: &Key, section: impl FnOnce() + Send) {
-        let _guard = self.lock(key.clone()).await;
-        section();
+    type Guard<'a> = keyed_lock::r#async::Guard<'a, Key>;
+
+    #[inline]
+    fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.lock(key.clone())
     }
 }
 
@@ -90,9 +107,11 @@ impl Locks for KeyMutex {
 pub(crate) struct KeyMutexAsync(pub(crate) key_mutex::tokio::KeyMutex<Key, ()>);
 
 impl AsyncLocks for KeyMutexAsync {
-    async fn with(&self, key: &Key, section: impl FnOnce() + Send) {
-        let _guard = self.0.lock(key.clone()).await;
-        section();
+    type Guard<'a> = key_mutex::tokio::OwnedMutexGuard<Key, ()>;
+
+    #[inline]
+    fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.0.lock(key.clone())
     }
 }
 
@@ -146,17 +165,19 @@ impl Locks for Keyless<parking_lot::Mutex<()>> {
 }
 
 impl AsyncLocks for Keyless<tokio::sync::Mutex<()>> {
+    type Guard<'a> = tokio::sync::MutexGuard<'a, ()>;
+
     #[inline]
-    async fn with(&self, _key: &Key, section: impl FnOnce() + Send) {
-        let _guard = self.0.lock().await;
-        section();
+    fn acquire<'a>(&'a self, _key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.0.lock()
     }
 }
 
 impl AsyncLocks for Keyless<async_lock::Mutex<()>> {
+    type Guard<'a> = async_lock::MutexGuard<'a, ()>;
+
     #[inline]
-    async fn with(&self, _key: &Key, section: impl FnOnce() + Send) {
-        let _guard = self.0.lock().await;
-        section();
+    fn acquire<'a>(&'a self, _key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.0.lock()
     }
 }

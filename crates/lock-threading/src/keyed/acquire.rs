@@ -267,12 +267,25 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        if let Some(queued) = self.queued.take()
-            && queued.generation == fork::generation()
-        {
-            let claim = Claim::Attempt(queued.attempt);
-            let same = |kept: &K| kept.borrow() == self.key;
-            queued.table.leave(queued.hash, same, claim);
+        if let Some(queued) = self.queued.take() {
+            queued.withdraw(self.key);
+        }
+    }
+}
+
+impl<K: Send> Queued<'_, K> {
+    /// Ends the attempt, unless this process is a child that never made it.
+    #[cold]
+    #[inline(never)]
+    fn withdraw<Q>(self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        if self.generation == fork::generation() {
+            let claim = Claim::Attempt(self.attempt);
+            let same = |kept: &K| kept.borrow() == key;
+            self.table.leave(self.hash, same, claim);
         }
     }
 }

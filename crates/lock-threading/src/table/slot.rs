@@ -291,7 +291,7 @@ impl<T> Slot<T> {
             #[expect(unsafe_code, reason = "the protocol above")]
             // SAFETY: the caller has exclusive access, and there was no holder.
             unsafe {
-                (*place).write(content);
+                write_by_words(&mut *place, content);
             }
         });
         self.word.store(word, Ordering::Release);
@@ -307,6 +307,28 @@ impl<T> Slot<T> {
                 (*place).assume_init_read()
             }
         })
+    }
+}
+
+/// Writes a value that has just been made. Read back in pieces larger than those it was made of, it
+/// would have to wait until those have left the processor's store buffer.
+#[inline]
+fn write_by_words<T>(place: &mut MaybeUninit<T>, value: T) {
+    const WORD: usize = size_of::<usize>();
+    if size_of::<T>() > 8 * WORD || align_of::<T>() != align_of::<usize>() {
+        place.write(value);
+        return;
+    }
+    let value = MaybeUninit::new(value);
+    let from = value.as_ptr().cast::<MaybeUninit<usize>>();
+    let to = place.as_mut_ptr().cast::<MaybeUninit<usize>>();
+    for at in 0..size_of::<T>() / WORD {
+        #[expect(unsafe_code, reason = "copies a value in pieces")]
+        // SAFETY: both are aligned, and have this many words, which may be padding. The value is not
+        // used or dropped here any more.
+        unsafe {
+            to.add(at).write(from.add(at).read_volatile());
+        }
     }
 }
 

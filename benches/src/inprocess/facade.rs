@@ -25,21 +25,13 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         let lockable = Lockable::new();
         let ns = time_each_async(&keys, CALLS, |key| lockable.acquire(key), drop)?;
         round.record("lockable, async", ns);
-        let mut turn = locks.iter().cycle();
         let mut failed = 0;
-        let mut made = 0;
-        let end = |guard: lock_manager::Result<LockGuard>| match guard {
-            Ok(guard) if guard.fencing_token().is_some() => drop(guard),
-            _ => failed += 1,
-        };
-        let ns = time_each_async(
-            &keys,
-            CALLS,
-            |_| turn.next().unwrap_or(&locks[0]).acquire(),
-            end,
-        )?;
+        let ns = time_each_async(&locks, CALLS, Lock::acquire, |outcome| {
+            let token = outcome.as_ref().map(LockGuard::fencing_token);
+            failed += usize::from(!matches!(token, Ok(Some(_))));
+        })?;
         round.record("manager", ns);
-        made += allocations::during(|| {
+        let made = allocations::during(|| {
             for lock in &locks {
                 failed += usize::from(lock.acquire().wait().is_err());
             }

@@ -25,34 +25,39 @@ pub(crate) fn thread_time() -> Duration {
     )
 }
 
+/// How many calls come first, to warm the caches.
+const WARMUP: usize = 1_000;
+
 /// Processor time of one `call`, in nanoseconds, over `calls` of them with the keys in turn.
+///
+/// The call is written down once, for a compiler copies it into a loop more readily than into two.
 pub(crate) fn time_each(keys: &[Key], calls: usize, mut call: impl FnMut(&Key)) -> f64 {
-    for key in keys.iter().take(1_000) {
-        call(key);
-    }
-    let start = thread_time();
-    for key in keys.iter().cycle().take(calls) {
+    let mut start = Duration::ZERO;
+    for (turn, key) in keys.iter().cycle().take(WARMUP + calls).enumerate() {
+        if turn == WARMUP {
+            start = thread_time();
+        }
         call(key);
     }
     (thread_time() - start).as_secs_f64() * 1e9 / calls as f64
 }
 
-/// The same for an acquire that is awaited, in a runtime of this thread, and `end`, which drops the
-/// guard. Awaited here without a future around it, which would be timed as well.
-pub(crate) fn time_each_async<'k, A: Future>(
-    keys: &'k [Key],
+/// The same for an acquire of each of some `locks` that is awaited, in a runtime of this thread, and
+/// the `end` of what it gives. No future is around the lock's own, which would be timed as well.
+pub(crate) fn time_each_async<'a, L, A: Future>(
+    locks: &'a [L],
     calls: usize,
-    mut acquire: impl FnMut(&'k Key) -> A,
+    mut acquire: impl FnMut(&'a L) -> A,
     mut end: impl FnMut(A::Output),
 ) -> anyhow::Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     Ok(runtime.block_on(async {
-        for key in keys.iter().take(1_000) {
-            end(acquire(key).await);
-        }
-        let start = thread_time();
-        for key in keys.iter().cycle().take(calls) {
-            end(acquire(key).await);
+        let mut start = Duration::ZERO;
+        for (turn, lock) in locks.iter().cycle().take(WARMUP + calls).enumerate() {
+            if turn == WARMUP {
+                start = thread_time();
+            }
+            end(acquire(lock).await);
         }
         (thread_time() - start).as_secs_f64() * 1e9 / calls as f64
     }))

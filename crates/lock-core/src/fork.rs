@@ -41,13 +41,16 @@ fn first_generation() -> u64 {
 /// the parent's.
 #[derive(Debug)]
 pub struct ForkLocal<T> {
-    head: OnceBox<Node<T>>,
+    /// In place, for whoever made the value with the cell.
+    first: Node<T>,
 }
 
+/// In the order in which it is looked at.
 #[derive(Debug)]
+#[repr(C)]
 struct Node<T> {
     generation: u64,
-    /// `None` only while dropping.
+    /// `None` only while dropping, and in a cell that began empty.
     value: Option<T>,
     next: OnceBox<Self>,
 }
@@ -57,7 +60,24 @@ impl<T> ForkLocal<T> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            head: OnceBox::new(),
+            first: Node {
+                generation: NO_HOOK,
+                value: None,
+                next: OnceBox::new(),
+            },
+        }
+    }
+
+    /// A cell with this process's value, which lies in it: it is reached sooner than one that is made
+    /// on first use.
+    #[must_use]
+    pub fn with_value(value: T) -> Self {
+        Self {
+            first: Node {
+                generation: generation(),
+                value: Some(value),
+                next: OnceBox::new(),
+            },
         }
     }
 
@@ -67,9 +87,11 @@ impl<T> ForkLocal<T> {
     #[inline]
     pub fn get_or_init(&self, init: impl Fn() -> T) -> &T {
         let generation = generation();
-        if let Some(node) = self.head.get()
-            && node.generation == generation
-            && let Some(value) = &node.value
+        if let Some(value) = self.first.value_of(generation) {
+            return value;
+        }
+        if let Some(node) = self.first.next.get()
+            && let Some(value) = node.value_of(generation)
         {
             return value;
         }
@@ -79,18 +101,17 @@ impl<T> ForkLocal<T> {
     #[cold]
     #[inline(never)]
     fn find_or_init(&self, generation: u64, init: impl Fn() -> T) -> &T {
-        let mut cell = &self.head;
+        let mut node = &self.first;
         loop {
-            let node = cell.get_or_init(|| {
+            node = node.next.get_or_init(|| {
                 Box::new(Node {
                     generation,
                     value: Some(init()),
                     next: OnceBox::new(),
                 })
             });
-            match &node.value {
-                Some(value) if node.generation == generation => return value,
-                _ => cell = &node.next,
+            if let Some(value) = node.value_of(generation) {
+                return value;
             }
         }
     }
@@ -98,14 +119,22 @@ impl<T> ForkLocal<T> {
     /// This process's value, if it has been made.
     pub fn get(&self) -> Option<&T> {
         let generation = generation();
-        let mut cell = &self.head;
+        let mut node = &self.first;
         loop {
-            let node = cell.get()?;
             if node.generation == generation {
                 return node.value.as_ref();
             }
-            cell = &node.next;
+            node = node.next.get()?;
         }
+    }
+}
+
+impl<T> Node<T> {
+    #[inline]
+    fn value_of(&self, generation: u64) -> Option<&T> {
+        self.value
+            .as_ref()
+            .filter(|_| self.generation == generation)
     }
 }
 
@@ -276,5 +305,12 @@ mod tests {
         assert_eq!(*cell.get_or_init(|| 1), 1);
         assert_eq!(*cell.get_or_init(|| 2), 1);
         assert_eq!(cell.get(), Some(&1));
+    }
+
+    #[test]
+    fn a_value_may_come_with_the_cell() {
+        let cell = ForkLocal::with_value(1);
+        assert_eq!(cell.get(), Some(&1));
+        assert_eq!(*cell.get_or_init(|| 2), 1);
     }
 }

@@ -32,14 +32,15 @@ pub struct Lock {
     shared: Arc<Shared>,
 }
 
-/// What a lock shares with its guards: one allocation for all of them.
+/// What a lock shares with its guards: one allocation for all of them, in the order of use.
+#[repr(C)]
 pub(crate) struct Shared {
-    pub(crate) key: LockKey,
     pub(crate) backend: Arc<dyn LockBackend>,
-    pub(crate) fencing_epoch: u32,
     /// Whether the options say nothing that a [`PlainRequest`](crate::PlainRequest) does not say.
     pub(crate) is_plain: bool,
+    pub(crate) fencing_epoch: u32,
     pub(crate) options: AcquireOptions,
+    pub(crate) key: LockKey,
 }
 
 impl Shared {

@@ -25,12 +25,14 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
+#[repr(C)]
 pub struct AcquireOptions {
-    mode: Mode,
+    // What each acquire looks at comes first.
     wait: WaitLimit,
+    owner: Option<OwnerId>,
+    mode: Mode,
     priority: i8,
     ttl: Option<Duration>,
-    owner: Option<OwnerId>,
     label: Option<Arc<str>>,
     record: Option<Arc<[u8]>>,
     pub(crate) max_hold: Option<Duration>,

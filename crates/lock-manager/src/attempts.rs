@@ -14,11 +14,12 @@ const FREE: u64 = 0;
 /// Holders that came without waiting are noted in places that are taken and left with one swap:
 /// this is on the way of every acquire. Everybody else stands in the list.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Attempts {
-    places: [AtomicU64; PLACES],
     /// How long the list is, so that nobody locks an empty one. Whoever ends an attempt comes after
     /// whoever noted it, and so sees that it is not empty.
     listed: AtomicUsize,
+    places: [AtomicU64; PLACES],
     list: Mutex<Vec<(OwnerToken, Stage)>>,
 }
 

@@ -9,6 +9,7 @@ use once_cell::race::OnceBox;
 use crate::config::Config;
 use crate::deployment::{Candidate, Deployment};
 use crate::kind::{self, BackendKind};
+use crate::of_key::OfKey;
 use crate::routes::Route;
 use crate::watches::{Watch, Watches};
 
@@ -40,33 +41,9 @@ pub(crate) struct Built {
     pub(crate) owned: bool,
     /// Around it, as far as the settings say.
     watch: Watch,
-    /// Makes what is for users of one key alone, where there is such a thing.
-    of_key: Option<ForKey>,
-}
-
-type ForKey = fn(&LockKey) -> Arc<dyn CountsHolders>;
-
-/// A backend for users of one key alone, which knows who holds it through itself.
-pub(crate) trait CountsHolders: LockBackend {
-    /// How many hold the key.
-    ///
-    /// Whoever takes or gives back the key after this has looked at it sees what was written before.
-    fn holders(&self) -> usize;
-}
-
-#[cfg(feature = "threading")]
-impl CountsHolders for lock_threading::OneKey {
-    fn holders(&self) -> usize {
-        Self::holders(self)
-    }
-}
-
-/// What the users of one key get.
-#[derive(Clone, Debug)]
-pub(crate) struct OfKey {
-    pub(crate) backend: Arc<dyn LockBackend>,
-    /// The innermost, where it knows who holds.
-    pub(crate) counts: Option<Arc<dyn CountsHolders>>,
+    /// Where it has something for users of one key alone, who are counted there.
+    #[cfg(feature = "threading")]
+    in_process: Option<lock_threading::ThreadingBackend>,
 }
 
 impl Built {
@@ -77,7 +54,8 @@ impl Built {
             capabilities,
             owned,
             watch: Watch::default(),
-            of_key: None,
+            #[cfg(feature = "threading")]
+            in_process: None,
         }
     }
 
@@ -90,18 +68,23 @@ impl Built {
 
     /// The backend for the users of one key.
     pub(crate) fn of_key(&self, key: &LockKey) -> OfKey {
-        match self.of_key {
-            Some(of_key) if !self.watch.shares_holds() => {
-                let counts = of_key(key);
-                OfKey {
-                    backend: self.watch.of_key_around(Arc::clone(&counts) as _, key),
-                    counts: Some(counts),
-                }
+        #[cfg(feature = "threading")]
+        if let Some(in_process) = &self.in_process
+            && !self.watch.shares_holds()
+        {
+            let one_key = in_process.of_key(key);
+            if self.watch.is_nothing() {
+                return OfKey::InProcess(one_key);
             }
-            _ => OfKey {
-                backend: self.watch.of_key(&self.backend, key),
-                counts: None,
-            },
+            let one_key = Arc::new(one_key);
+            return OfKey::Any {
+                backend: self.watch.of_key_around(Arc::clone(&one_key) as _, key),
+                counts: Some(one_key),
+            };
+        }
+        OfKey::Any {
+            backend: self.watch.of_key(&self.backend, key),
+            counts: None,
         }
     }
 }
@@ -247,10 +230,8 @@ fn build(kind: BackendKind, config: &Config) -> Result<Built> {
         BackendKind::Threading => {
             use lock_threading::ThreadingBackend;
             let backend = ThreadingBackend::process_wide();
-            let of_key =
-                |key: &LockKey| Arc::new(ThreadingBackend::process_wide().of_key(key)) as _;
             Ok(Built {
-                of_key: Some(of_key),
+                in_process: Some(backend.clone()),
                 ..Built::new(Arc::new(backend), false)
             })
         }

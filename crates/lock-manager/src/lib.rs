@@ -12,6 +12,7 @@ mod global;
 mod kind;
 mod manager;
 mod nearest;
+mod of_key;
 mod registry;
 mod routes;
 mod shutdown;

@@ -13,23 +13,24 @@ use lock_core::{
 };
 
 use crate::attempts::Attempts;
-use crate::backends::{CountsHolders, OfKey};
 use crate::gate::Gate;
+use crate::of_key::OfKey;
 use crate::registry::Registry;
 
 /// A backend as one name sees it. Every handle and guard of the name shares it, so the registry needs
 /// no more than a weak reference to know whether the name is in use.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Tracked {
-    key: LockKey,
-    backend: Arc<dyn LockBackend>,
-    /// Where the backend itself knows who holds through us; then only waiters are noted here.
-    counts: Option<Arc<dyn CountsHolders>>,
-    backend_name: Arc<str>,
+    // What each acquire and release looks at comes first, on two cache lines.
     gate: Arc<Gate>,
-    registry: Weak<ForkLocal<Registry>>,
+    /// If it knows itself who holds through us, only waiters are noted here.
+    of_key: OfKey,
     /// Of this process: a child starts without any.
     attempts: ForkLocal<Attempts>,
+    key: LockKey,
+    backend_name: Arc<str>,
+    registry: Weak<ForkLocal<Registry>>,
     me: Weak<Self>,
 }
 
@@ -48,13 +49,12 @@ impl Tracked {
         home: &Home,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            key,
-            backend: of_key.backend,
-            counts: of_key.counts,
-            backend_name,
             gate: Arc::clone(&home.gate),
+            of_key,
+            attempts: ForkLocal::with_value(Attempts::default()),
+            key,
+            backend_name,
             registry: Arc::downgrade(&home.registry),
-            attempts: ForkLocal::new(),
             me: me.clone(),
         })
     }
@@ -71,8 +71,7 @@ impl Tracked {
     /// How many attempts of this process hold the lock and wait for it.
     pub(crate) fn count(&self) -> (usize, usize) {
         let (held, waiting) = self.attempts.get().map_or((0, 0), Attempts::count);
-        let counted = self.counts.as_ref().map(|counts| counts.holders());
-        (counted.unwrap_or(held), waiting)
+        (self.of_key.holders().unwrap_or(held), waiting)
     }
 
     /// The attempts, and this name in the registry of this process: a handle may come from before a
@@ -91,14 +90,13 @@ impl Tracked {
     #[inline]
     fn leave(&self, attempt: OwnerToken) {
         let attempts = self.attempts();
-        let was_noted = match self.counts {
-            Some(_) => {
-                if attempts.has_listed() {
-                    attempts.forget(&[attempt]);
-                }
-                true
+        let was_noted = if self.of_key.counts() {
+            if attempts.has_listed() {
+                attempts.forget(&[attempt]);
             }
-            None => attempts.leave(attempt),
+            true
+        } else {
+            attempts.leave(attempt)
         };
         if was_noted {
             self.gate.left();
@@ -116,7 +114,7 @@ impl Tracked {
             return Err(self.closed());
         }
         let attempts = self.attempts();
-        if self.counts.is_none() {
+        if !self.of_key.counts() {
             attempts.hold(attempt);
             if self.gate.is_closed() {
                 self.leave(attempt);
@@ -131,14 +129,14 @@ impl Tracked {
     /// Invariant: as in [`begin`](Self::begin), where the backend's count stands for the note.
     #[inline]
     fn is_watched(&self) -> bool {
-        self.counts.is_some() && self.gate.is_closed()
+        self.of_key.counts() && self.gate.is_closed()
     }
 
     /// Asks the backend. The answer has one variable, which the caller has made room for: to move it
     /// costs as much as to note it.
     #[inline]
     fn ask(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
-        let mut step = self.backend.acquire(key, request);
+        let mut step = self.of_key.backend().acquire(key, request);
         if !matches!(step, Step::Ready(Ok(Some(_)))) || self.is_watched() {
             self.note_answer(key, request.attempt, &mut step);
         }
@@ -185,9 +183,10 @@ impl Tracked {
             return outcome;
         }
         let attempts = self.attempts();
-        let settled = match self.counts {
-            Some(_) => attempts.forget(waited),
-            None => attempts.settle(waited),
+        let settled = if self.of_key.counts() {
+            attempts.forget(waited)
+        } else {
+            attempts.settle(waited)
         };
         if settled < waited.len() {
             return Err(self.closed());
@@ -199,12 +198,12 @@ impl Tracked {
     pub(crate) fn refuse_waiters(&self) {
         let refused = self.attempts().refuse_waiters();
         for attempt in refused {
-            self.backend.abandon(&self.key, attempt);
+            self.of_key.abandon(&self.key, attempt);
         }
     }
 
     fn closed(&self) -> Error {
-        Error::closed(self.backend.capabilities().name)
+        Error::closed(self.of_key.backend().capabilities().name)
     }
 
     /// `future`, ended early when the gate closes.
@@ -231,7 +230,7 @@ impl Tracked {
 #[async_trait]
 impl LockBackend for Tracked {
     fn capabilities(&self) -> Capabilities {
-        self.backend.capabilities()
+        self.of_key.backend().capabilities()
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
@@ -242,12 +241,12 @@ impl LockBackend for Tracked {
     }
 
     fn acquire_plain(&self, key: &LockKey, request: &PlainRequest) -> Option<FencingNumber> {
-        if self.counts.is_none() || self.gate.is_closed() {
+        if !self.of_key.counts() || self.gate.is_closed() {
             return None;
         }
         // For what comes with it: after a fork, this name enters the child's registry.
         self.attempts();
-        let number = self.backend.acquire_plain(key, request)?;
+        let number = self.of_key.acquire_plain(key, request)?;
         if self.is_watched() {
             self.abandon(key, request.attempt);
             return None;
@@ -257,7 +256,7 @@ impl LockBackend for Tracked {
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
         let attempt = grant.attempt;
-        match self.backend.release(key, grant) {
+        match self.of_key.backend().release(key, grant) {
             Step::Ready(outcome) => {
                 if outcome.is_ok() {
                     self.leave(attempt);
@@ -279,7 +278,7 @@ impl LockBackend for Tracked {
     }
 
     fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
-        self.backend.abandon(key, attempt);
+        self.of_key.abandon(key, attempt);
         self.leave(attempt);
     }
 
@@ -288,7 +287,7 @@ impl LockBackend for Tracked {
         let (attempt, tracked) = (grant.attempt, self.shared());
         let note = move |outcome: Result<Grant>| {
             match (&outcome, change) {
-                (Ok(_), Change::Attach { .. }) if tracked.counts.is_none() => {
+                (Ok(_), Change::Attach { .. }) if !tracked.of_key.counts() => {
                     tracked.attempts().attach(attempt);
                 }
                 (Ok(_), Change::Detach) => tracked.leave(attempt),
@@ -296,11 +295,11 @@ impl LockBackend for Tracked {
             }
             outcome
         };
-        self.backend.alter(key, grant, change).map(note)
+        self.of_key.backend().alter(key, grant, change).map(note)
     }
 
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<Renewed>> {
-        self.backend.renew(batch).await
+        self.of_key.backend().renew(batch).await
     }
 
     fn acquire_many(&self, wanted: &[(LockKey, Request)]) -> Step<Result<Option<Vec<Grant>>>> {
@@ -312,7 +311,7 @@ impl LockBackend for Tracked {
                 return Step::Ready(Err(closed));
             }
         }
-        match self.backend.acquire_many(wanted) {
+        match self.of_key.backend().acquire_many(wanted) {
             Step::Ready(outcome) => {
                 if !matches!(outcome, Ok(Some(_))) {
                     leave(&attempts);
@@ -331,15 +330,15 @@ impl LockBackend for Tracked {
     }
 
     async fn inspect(&self, query: InspectQuery) -> Result<InspectPage> {
-        self.backend.inspect(query).await
+        self.of_key.backend().inspect(query).await
     }
 
     async fn break_lock(&self, key: &LockKey, attempt: Option<OwnerToken>) -> Result<usize> {
-        self.backend.break_lock(key, attempt).await
+        self.of_key.backend().break_lock(key, attempt).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.backend.close().await
+        self.of_key.backend().close().await
     }
 }
 

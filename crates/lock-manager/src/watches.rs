@@ -86,6 +86,11 @@ impl Watch {
         self.reentrant.is_some()
     }
 
+    /// Whether nothing comes around a backend.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.detection.is_none() && self.book.is_none() && self.reentrant.is_none()
+    }
+
     fn outside(&self, mut backend: Arc<dyn LockBackend>) -> Arc<dyn LockBackend> {
         if let Some(book) = &self.book {
             backend = Arc::new(LockOrder::new(backend, book.clone()));

@@ -15,10 +15,12 @@ use super::{ThreadingBackend, released};
 /// it by way of this value. It excludes all other users of the backend. Made by
 /// [`ThreadingBackend::of_key`].
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct OneKey {
+    // What each acquire looks at is on the first cache line.
+    place: Place,
     backend: ThreadingBackend,
     key: LockKey,
-    place: Place,
 }
 
 impl OneKey {

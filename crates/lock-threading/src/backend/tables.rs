@@ -33,11 +33,21 @@ impl Place {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tables {
     per_process: ForkLocal<Table<Name, Known>>,
     closed: AtomicBool,
     hasher: RandomState,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            per_process: ForkLocal::with_value(Table::new(SLOTS)),
+            closed: AtomicBool::new(false),
+            hasher: RandomState::default(),
+        }
+    }
 }
 
 impl Tables {

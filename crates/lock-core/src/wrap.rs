@@ -30,7 +30,7 @@ mod observed;
 mod order;
 mod reentrant;
 
-pub use deadlock::{Deadlock, WaitGraph};
+pub use deadlock::{Deadlock, WaitGraph, WatchedKey};
 pub use observed::{Counters, CountersSnapshot, Event, EventKind, Observed, Observer};
 pub use order::{Inversion, LockOrder, OrderBook, OrderStep};
 pub use reentrant::Reentrant;

@@ -59,7 +59,7 @@ fn a_long_hold_is_reported_once_with_owner_and_site() {
     tracing::subscriber::set_global_default(reports.clone()).unwrap();
     let graph = WaitGraph::reporting_holds_longer_than(Duration::from_millis(100));
     let watched = Deadlock::sharing(Memory::new(), graph);
-    let lock = |name: &str| Lock::new(watched.of_key(&key(name)), key(name));
+    let lock = |name: &str| Lock::new(Arc::new(watched.of_key(&key(name))), key(name));
     let owner = OwnerId::new();
     let job = AcquireOptions::new().owner(owner);
 

@@ -41,7 +41,7 @@ fn warnings(work: impl FnOnce(Arc<Deadlock>)) -> usize {
 }
 
 fn of_key(backend: &Arc<Deadlock>, name: &str) -> Lock {
-    Lock::new(backend.of_key(&key(name)), key(name))
+    Lock::new(Arc::new(backend.of_key(&key(name))), key(name))
 }
 
 #[test]

@@ -72,15 +72,7 @@ impl Built {
         if let Some(in_process) = &self.in_process
             && !self.watch.shares_holds()
         {
-            let one_key = in_process.of_key(key);
-            if self.watch.is_nothing() {
-                return OfKey::InProcess(one_key);
-            }
-            let one_key = Arc::new(one_key);
-            return OfKey::Any {
-                backend: self.watch.of_key_around(Arc::clone(&one_key) as _, key),
-                counts: Some(one_key),
-            };
+            return self.watch.of_key_in_process(in_process.of_key(key), key);
         }
         OfKey::Any {
             backend: self.watch.of_key(&self.backend, key),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "threading")]
+use lock_core::wrap::WatchedKey;
 use lock_core::{FencingNumber, LockBackend, LockKey, OwnerToken, PlainRequest};
 
 /// A backend for the users of one key.
@@ -11,6 +13,9 @@ pub(crate) enum OfKey {
     /// what it looks at.
     #[cfg(feature = "threading")]
     InProcess(lock_threading::OneKey),
+    /// The same with deadlock detection.
+    #[cfg(feature = "threading")]
+    Watched(WatchedKey<lock_threading::OneKey>),
     Any {
         backend: Arc<dyn LockBackend>,
         /// The innermost, where it knows who holds.
@@ -38,6 +43,8 @@ impl OfKey {
         match self {
             #[cfg(feature = "threading")]
             Self::InProcess(one_key) => one_key,
+            #[cfg(feature = "threading")]
+            Self::Watched(watched) => watched,
             Self::Any { backend, .. } => &**backend,
         }
     }
@@ -53,6 +60,8 @@ impl OfKey {
         match self {
             #[cfg(feature = "threading")]
             Self::InProcess(one_key) => Some(one_key.holders()),
+            #[cfg(feature = "threading")]
+            Self::Watched(watched) => Some(watched.inner().holders()),
             Self::Any { counts, .. } => counts.as_ref().map(|counts| counts.holders()),
         }
     }
@@ -66,6 +75,8 @@ impl OfKey {
         match self {
             #[cfg(feature = "threading")]
             Self::InProcess(one_key) => one_key.acquire_plain(key, request),
+            #[cfg(feature = "threading")]
+            Self::Watched(watched) => watched.acquire_plain(key, request),
             Self::Any { backend, .. } => backend.acquire_plain(key, request),
         }
     }
@@ -75,6 +86,8 @@ impl OfKey {
         match self {
             #[cfg(feature = "threading")]
             Self::InProcess(one_key) => one_key.abandon(key, attempt),
+            #[cfg(feature = "threading")]
+            Self::Watched(watched) => watched.abandon(key, attempt),
             Self::Any { backend, .. } => backend.abandon(key, attempt),
         }
     }

@@ -22,7 +22,7 @@ use crate::registry::Registry;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Tracked {
-    // What each acquire and release looks at comes first, on two cache lines.
+    // What each acquire and release looks at comes first, on neighbouring cache lines.
     gate: Arc<Gate>,
     /// If it knows itself who holds through us, only waiters are noted here.
     of_key: OfKey,

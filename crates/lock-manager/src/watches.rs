@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use lock_core::wrap::{Deadlock, LockOrder, OrderBook, Reentrant, WaitGraph};
 use lock_core::{LockBackend, LockKey};
+#[cfg(feature = "threading")]
+use lock_threading::OneKey;
 
 use crate::config::DeadlockConfig;
+#[cfg(feature = "threading")]
+use crate::of_key::OfKey;
 
 /// What all backends of a manager have in common.
 #[derive(Clone, Debug, Default)]
@@ -64,31 +68,36 @@ impl Watch {
         key: &LockKey,
     ) -> Arc<dyn LockBackend> {
         match &self.detection {
-            Some(detection) => self.outside(detection.of_key(key)),
+            Some(detection) => self.outside(Arc::new(detection.of_key(key))),
             None => Arc::clone(of_all),
         }
     }
 
     /// The same around a backend that is for users of this key alone.
-    pub(crate) fn of_key_around(
-        &self,
-        backend: Arc<dyn LockBackend>,
-        key: &LockKey,
-    ) -> Arc<dyn LockBackend> {
-        match &self.detection {
-            Some(detection) => self.outside(detection.of_key_around(key, backend)),
-            None => self.outside(backend),
+    #[cfg(feature = "threading")]
+    pub(crate) fn of_key_in_process(&self, one_key: OneKey, key: &LockKey) -> OfKey {
+        if self.book.is_none() {
+            return match &self.detection {
+                None => OfKey::InProcess(one_key),
+                Some(detection) => OfKey::Watched(detection.of_key_around(key, one_key)),
+            };
+        }
+        let counts = Arc::new(one_key);
+        let one_key = Arc::clone(&counts);
+        let backend: Arc<dyn LockBackend> = match &self.detection {
+            None => one_key,
+            Some(detection) => Arc::new(detection.of_key_around::<_, OneKey>(key, one_key)),
+        };
+        OfKey::Any {
+            backend: self.outside(backend),
+            counts: Some(counts),
         }
     }
 
     /// Whether several guards may share what the backend knows as one hold.
+    #[cfg(feature = "threading")]
     pub(crate) fn shares_holds(&self) -> bool {
         self.reentrant.is_some()
-    }
-
-    /// Whether nothing comes around a backend.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.detection.is_none() && self.book.is_none() && self.reentrant.is_none()
     }
 
     fn outside(&self, mut backend: Arc<dyn LockBackend>) -> Arc<dyn LockBackend> {

@@ -1,7 +1,6 @@
 //! Refusing the acquire that would close a cycle of waiting owners.
 
 mod graph;
-mod one_key;
 mod place;
 mod places;
 mod reach;
@@ -11,7 +10,9 @@ mod stalls;
 mod state;
 mod waiting;
 mod watch;
+mod watched_key;
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,9 +22,9 @@ use crate::{
     Released, Renewal, Renewed, Request, Result, Step,
 };
 pub use graph::WaitGraph;
-use one_key::OneKey;
 use place::{Holder, Place};
 use watch::Watch;
+pub use watched_key::WatchedKey;
 
 /// Finds deadlocks among the owners of this process, before they wait.
 ///
@@ -89,6 +90,7 @@ use watch::Watch;
 /// and those whose grant can be lost, are in a list of their key, behind a mutex.
 #[derive(Debug)]
 pub struct Deadlock {
+    inner: Arc<dyn LockBackend>,
     watch: Watch,
 }
 
@@ -105,7 +107,8 @@ impl Deadlock {
     #[must_use]
     pub fn sharing(inner: Arc<dyn LockBackend>, graph: WaitGraph) -> Self {
         Self {
-            watch: Watch::new(inner, graph),
+            inner,
+            watch: Watch::new(graph),
         }
     }
 
@@ -116,30 +119,30 @@ impl Deadlock {
 
     /// The same wrapper for users of this key alone: its record need not be looked up each time.
     #[must_use]
-    pub fn of_key(&self, key: &LockKey) -> Arc<dyn LockBackend> {
-        self.of_key_around(key, Arc::clone(&self.watch.inner))
+    pub fn of_key(&self, key: &LockKey) -> WatchedKey<Arc<dyn LockBackend>, dyn LockBackend> {
+        self.of_key_around(key, Arc::clone(&self.inner))
     }
 
-    /// The same around what the backend has for users of this key alone.
+    /// The same around what the backend has for users of this key alone, which may lie in place.
     #[must_use]
-    pub fn of_key_around(
-        &self,
-        key: &LockKey,
-        inner: Arc<dyn LockBackend>,
-    ) -> Arc<dyn LockBackend> {
-        Arc::new(OneKey::new(self.watch.around(inner), key.clone()))
+    pub fn of_key_around<P, B>(&self, key: &LockKey, inner: P) -> WatchedKey<P, B>
+    where
+        P: Borrow<B>,
+        B: LockBackend + ?Sized,
+    {
+        WatchedKey::new(self.watch.clone(), key.clone(), inner)
     }
 }
 
 #[async_trait]
 impl LockBackend for Deadlock {
     fn capabilities(&self) -> Capabilities {
-        self.watch.inner.capabilities()
+        self.inner.capabilities()
     }
 
     fn acquire(&self, key: &LockKey, request: &Request) -> Step<Result<Option<Grant>>> {
         let place = self.watch.place(key);
-        let step = self.watch.acquire(&place, key, request);
+        let step = self.watch.acquire(&*self.inner, &place, key, request);
         if !matches!(step, Step::Ready(Ok(Some(_)))) {
             // A wait has a hand on the place of its own.
             self.watch.graph.forget_if_idle(&place);
@@ -149,36 +152,37 @@ impl LockBackend for Deadlock {
 
     fn release(&self, key: &LockKey, grant: &Grant) -> Step<Result<Released>> {
         self.watch.end(key, grant.attempt);
-        self.watch.inner.release(key, grant)
+        self.inner.release(key, grant)
     }
 
     fn abandon(&self, key: &LockKey, attempt: OwnerToken) {
         self.watch.end(key, attempt);
-        self.watch.inner.abandon(key, attempt);
+        self.inner.abandon(key, attempt);
     }
 
     fn alter(&self, key: &LockKey, grant: &Grant, change: Change) -> Step<Result<Grant>> {
-        self.watch.alter(&self.watch.place(key), key, grant, change)
+        let place = self.watch.place(key);
+        self.watch.alter(&*self.inner, &place, key, grant, change)
     }
 
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<Renewed>> {
-        self.watch.inner.renew(batch).await
+        self.inner.renew(batch).await
     }
 
     fn acquire_many(&self, wanted: &[(LockKey, Request)]) -> Step<Result<Option<Vec<Grant>>>> {
-        self.watch.acquire_many(wanted)
+        self.watch.acquire_many(&*self.inner, wanted)
     }
 
     async fn inspect(&self, query: InspectQuery) -> Result<InspectPage> {
-        self.watch.inner.inspect(query).await
+        self.inner.inspect(query).await
     }
 
     async fn break_lock(&self, key: &LockKey, attempt: Option<OwnerToken>) -> Result<usize> {
         // The broken holders' loss signals tell the graph.
-        self.watch.inner.break_lock(key, attempt).await
+        self.inner.break_lock(key, attempt).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.watch.inner.close().await
+        self.inner.close().await
     }
 }

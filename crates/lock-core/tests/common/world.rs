@@ -28,7 +28,7 @@ impl World {
     }
 
     pub(crate) fn lock(&self, name: &str) -> Lock {
-        Lock::new(self.backend.of_key(&key(name)), key(name))
+        Lock::new(Arc::new(self.backend.of_key(&key(name))), key(name))
     }
 
     #[track_caller]

@@ -15,9 +15,9 @@ use super::{ThreadingBackend, released};
 /// it by way of this value. It excludes all other users of the backend. Made by
 /// [`ThreadingBackend::of_key`].
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct OneKey {
-    // What each acquire looks at is on the first cache line.
+    // In the order in which an acquire looks at it.
     place: Place,
     backend: ThreadingBackend,
     key: LockKey,

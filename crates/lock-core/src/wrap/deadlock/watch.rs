@@ -6,34 +6,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::waiting::WatchedWait;
 use super::{Holder, Place, WaitGraph};
 use crate::{
-    Anchor, Change, Error, Grant, LockBackend, LockKey, Mode, OwnerId, OwnerToken, Released,
-    Request, Result, Step,
+    Anchor, Change, Error, Grant, LockBackend, LockKey, Mode, OwnerId, OwnerToken, Request, Result,
+    Step,
 };
 
-/// A backend and the graph that is told of it.
+/// The graph that is told of a backend. Each view of the backend brings itself.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
-    pub(super) inner: Arc<dyn LockBackend>,
     pub(super) graph: WaitGraph,
     /// Tells apart equal keys of backends that share a graph.
     backend: u64,
 }
 
 impl Watch {
-    pub(super) fn new(inner: Arc<dyn LockBackend>, graph: WaitGraph) -> Self {
+    pub(super) fn new(graph: WaitGraph) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
-            inner,
             graph,
             backend: NEXT.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-
-    /// The same around another view of the same backend.
-    pub(super) fn around(&self, inner: Arc<dyn LockBackend>) -> Self {
-        Self {
-            inner,
-            ..self.clone()
         }
     }
 
@@ -43,16 +33,17 @@ impl Watch {
 
     pub(super) fn acquire(
         &self,
+        inner: &(impl LockBackend + ?Sized),
         place: &Arc<Place>,
         key: &LockKey,
         request: &Request,
     ) -> Step<Result<Option<Grant>>> {
-        match self.inner.acquire(key, request) {
+        match inner.acquire(key, request) {
             Step::Waiting(future) => Step::Waiting(Box::pin(WatchedWait::new(
                 self.graph.clone(),
                 Arc::clone(place),
                 request.clone(),
-                self.inner.capabilities().name,
+                inner.capabilities().name,
                 future,
             ))),
             step => {
@@ -62,23 +53,6 @@ impl Watch {
                 step
             }
         }
-    }
-
-    pub(super) fn release(
-        &self,
-        place: &Place,
-        key: &LockKey,
-        grant: &Grant,
-    ) -> Step<Result<Released>> {
-        // Invariant: a holder is forgotten before the backend lets the next one in, so that the
-        // graph never shows a holder that the backend does not have.
-        self.graph.leave(place, grant.attempt);
-        self.inner.release(key, grant)
-    }
-
-    pub(super) fn abandon(&self, place: &Place, key: &LockKey, attempt: OwnerToken) {
-        self.graph.leave(place, attempt);
-        self.inner.abandon(key, attempt);
     }
 
     /// Forgets an attempt on a key whose record may not exist.
@@ -91,18 +65,19 @@ impl Watch {
 
     pub(super) fn alter(
         &self,
+        inner: &(impl LockBackend + ?Sized),
         place: &Arc<Place>,
         key: &LockKey,
         grant: &Grant,
         change: Change,
     ) -> Step<Result<Grant>> {
         match change {
-            Change::Downgrade => self.downgrade(place, key, grant),
-            Change::Transfer(owner) => self.transfer(place, key, grant, owner),
+            Change::Downgrade => self.downgrade(inner, place, key, grant),
+            Change::Transfer(owner) => self.transfer(inner, place, key, grant, owner),
             Change::Detach => {
                 self.graph.leave(place, grant.attempt);
                 let (graph, place) = (self.graph.clone(), Arc::clone(place));
-                let step = self.inner.alter(key, grant, change);
+                let step = inner.alter(key, grant, change);
                 step.map(move |outcome| {
                     graph.forget_if_idle(&place);
                     outcome
@@ -116,16 +91,22 @@ impl Watch {
                     anchor: Anchor::None,
                     site: None,
                 };
-                self.attach(place, key, grant, change, taken)
+                self.attach(inner, place, key, grant, change, taken)
             }
         }
     }
 
-    fn downgrade(&self, place: &Arc<Place>, key: &LockKey, grant: &Grant) -> Step<Result<Grant>> {
+    fn downgrade(
+        &self,
+        inner: &(impl LockBackend + ?Sized),
+        place: &Arc<Place>,
+        key: &LockKey,
+        grant: &Grant,
+    ) -> Step<Result<Grant>> {
         let (place, attempt) = (Arc::clone(place), grant.attempt);
         // Before the backend lets shared ones in: they must not be seen behind an exclusive holder.
         place.change(attempt, |holder| holder.mode = Mode::Shared);
-        let step = self.inner.alter(key, grant, Change::Downgrade);
+        let step = inner.alter(key, grant, Change::Downgrade);
         step.map(move |outcome| {
             if matches!(&outcome, Err(error) if error.changed_nothing()) {
                 place.change(attempt, |holder| holder.mode = Mode::Exclusive);
@@ -136,6 +117,7 @@ impl Watch {
 
     fn transfer(
         &self,
+        inner: &(impl LockBackend + ?Sized),
         place: &Arc<Place>,
         key: &LockKey,
         grant: &Grant,
@@ -144,9 +126,9 @@ impl Watch {
         let (place, attempt) = (Arc::clone(place), grant.attempt);
         let before = match self.graph.give(&place, attempt, owner) {
             Ok(before) => before,
-            Err(error) => return Step::Ready(Err(self.refused(key, error))),
+            Err(error) => return Step::Ready(Err(refused(inner, key, error))),
         };
-        let step = self.inner.alter(key, grant, Change::Transfer(owner));
+        let step = inner.alter(key, grant, Change::Transfer(owner));
         step.map(move |outcome| {
             if let (Err(_), Some(before)) = (&outcome, before) {
                 place.change(attempt, |holder| *holder = before);
@@ -157,6 +139,7 @@ impl Watch {
 
     fn attach(
         &self,
+        inner: &(impl LockBackend + ?Sized),
         place: &Arc<Place>,
         key: &LockKey,
         grant: &Grant,
@@ -164,10 +147,10 @@ impl Watch {
         taken: Holder,
     ) -> Step<Result<Grant>> {
         if let Err(error) = self.graph.take(place, taken) {
-            return Step::Ready(Err(self.refused(key, error)));
+            return Step::Ready(Err(refused(inner, key, error)));
         }
         let (graph, place) = (self.graph.clone(), Arc::clone(place));
-        self.inner.alter(key, grant, change).map(move |outcome| {
+        inner.alter(key, grant, change).map(move |outcome| {
             match &outcome {
                 // With the signal of its loss.
                 Ok(grant) => place.list(taken, grant.validity.clone()),
@@ -180,14 +163,9 @@ impl Watch {
         })
     }
 
-    fn refused(&self, key: &LockKey, error: Error) -> Error {
-        error
-            .with_key(key)
-            .with_backend(self.inner.capabilities().name)
-    }
-
     pub(super) fn acquire_many(
         &self,
+        inner: &(impl LockBackend + ?Sized),
         wanted: &[(LockKey, Request)],
     ) -> Step<Result<Option<Vec<Grant>>>> {
         let this = self.clone();
@@ -195,7 +173,7 @@ impl Watch {
             .iter()
             .map(|(key, request)| (key.clone(), Holder::of(request)))
             .collect();
-        self.inner.acquire_many(wanted).map(move |outcome| {
+        inner.acquire_many(wanted).map(move |outcome| {
             if let Ok(Some(grants)) = &outcome {
                 for ((key, holder), grant) in asked.iter().zip(grants) {
                     this.place(key).hold(holder, grant);
@@ -204,4 +182,9 @@ impl Watch {
             outcome
         })
     }
+}
+
+fn refused(inner: &(impl LockBackend + ?Sized), key: &LockKey, error: Error) -> Error {
+    let name = inner.capabilities().name;
+    error.with_key(key).with_backend(name)
 }

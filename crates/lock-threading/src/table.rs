@@ -208,6 +208,9 @@ impl<K: Send, D: Details> Table<K, D> {
         attempt: OwnerToken,
         waker: &Waker,
     ) -> Option<Poll<Pass>> {
+        if let Some(number) = self.slots.let_in(hash, attempt.counter()) {
+            return Some(Poll::Ready(Pass::exclusive(number)));
+        }
         let mut visitor = Visitor {
             attempt,
             waker,
@@ -238,7 +241,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 return Ok(None);
             };
             entry.change(&front, |state| match state {
-                State::Queue(queue) => seat::look_in(queue, visitor, || front.draw(), &mut wakers),
+                State::Queue(queue) => seat::look_in(queue, visitor, &front, &mut wakers),
                 State::Single { .. } => Ok(None),
             })
         };

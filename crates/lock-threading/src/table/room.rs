@@ -217,7 +217,7 @@ impl<K, D: Details> Room<K, D> {
             left._party = queue.withdraw(*attempt);
             left.was_there = left._party.is_some();
             if left.was_there {
-                seat::admit(queue, None, || front.draw(), wakers);
+                seat::admit(queue, None, front, wakers);
             }
             if !queue.is_idle() {
                 front.note(kept_crowded, place.get().state.keeps_crowded());

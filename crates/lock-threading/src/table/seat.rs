@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Turn};
 
+use super::slots::Front;
 use super::{Ask, Details, Refused, Wakers};
 use crate::Fairness;
 use crate::sync::elapsed;
@@ -145,7 +146,7 @@ pub(super) fn enter<D: Details>(queue: &mut KeyQueue<Seat<D>>, party: Party<Seat
 pub(super) fn admit<D: Details>(
     queue: &mut KeyQueue<Seat<D>>,
     visitor: Option<OwnerToken>,
-    draw: impl Fn() -> u64,
+    front: &Front<'_, impl Sized>,
     wakers: &mut Wakers,
 ) {
     queue.admit_heads(|party| {
@@ -154,7 +155,10 @@ pub(super) fn admit<D: Details>(
         if stays {
             seat.called.get_or_insert_with(Instant::now);
         } else {
-            seat.grant(draw());
+            seat.grant(match party.mode {
+                Mode::Exclusive => front.let_in(party.attempt.counter()),
+                Mode::Shared | Mode::Permit(_) => front.draw(),
+            });
         }
         wakers.extend(seat.waker.take());
         if stays { Turn::Stay } else { Turn::Enter }
@@ -201,14 +205,14 @@ pub(super) struct NeedsWaker;
 pub(super) fn look_in<D: Details>(
     queue: &mut KeyQueue<Seat<D>>,
     visitor: &mut Visitor<'_>,
-    draw: impl Fn() -> u64,
+    front: &Front<'_, impl Sized>,
     wakers: &mut Wakers,
 ) -> Result<Option<Poll<Pass>>, NeedsWaker> {
     let attempt = visitor.attempt;
     if queue.holder_mut(attempt).is_none() {
         let is_head = queue.head_mut().is_some_and(|head| head.attempt == attempt);
         if is_head {
-            admit(queue, Some(attempt), draw, wakers);
+            admit(queue, Some(attempt), front, wakers);
         }
     }
     if let Some(holder) = queue.holder_mut(attempt) {

@@ -18,6 +18,9 @@ const FLAGS: u32 = 3;
 const NUMBER_BITS: u32 = 51;
 const TAG_SHIFT: u32 = FLAGS + NUMBER_BITS;
 
+/// Above every attempt.
+const LET_IN: u64 = 1 << 63;
+
 /// The largest number of a hold: as far as fencing bases reach.
 pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 
@@ -48,7 +51,8 @@ pub(super) struct Slot<T> {
     word: AtomicU64,
     /// The number of the last hold of any key of this slot, here or in the room: the fencing base.
     last: AtomicU64,
-    /// The attempt that holds, to be compared before the swap that leaves.
+    /// The attempt that holds, to be compared before the swap that leaves. Or, while nobody does, the
+    /// one that was let in last by the room, under the number in `last`: marked [`LET_IN`].
     attempt: AtomicU64,
     /// How many keys of this slot are held in the room: as long as there is one, the slot stays
     /// crowded. Under the mutex only.
@@ -247,8 +251,32 @@ impl<T> Slot<T> {
     pub(super) fn draw(&self) -> u64 {
         // Past the last number it stays there, and whoever is given it is refused.
         let number = self.last.load(Ordering::Relaxed).min(LAST_NUMBER) + 1;
-        self.last.store(number, Ordering::Relaxed);
+        if self.number().is_none() {
+            self.attempt.store(0, Ordering::Relaxed);
+        }
+        // Release: who sees this number sees that it belongs to nobody who was let in before.
+        self.last.store(number, Ordering::Release);
         number
+    }
+
+    /// Tells who has just been let in, under the number drawn last. Crowded, with the mutex.
+    pub(super) fn tell_let_in(&self, attempt: u64) {
+        if self.number().is_none() {
+            // Release: what the holder before did happens before what this one does.
+            self.attempt.store(attempt | LET_IN, Ordering::Release);
+        }
+    }
+
+    /// The number of an attempt that was let in by the room and has not left, if it was told.
+    #[inline]
+    pub(super) fn let_in(&self, attempt: u64) -> Option<u64> {
+        let is_it = || self.attempt.load(Ordering::Acquire) == attempt | LET_IN;
+        if !is_it() {
+            return None;
+        }
+        let number = self.last.load(Ordering::Acquire);
+        // An attempt is let in once. If it is still the last one, then the number is its own.
+        is_it().then_some(number)
     }
 
     /// The holder's number, if there is one. Crowded, with the mutex.

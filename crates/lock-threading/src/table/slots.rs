@@ -106,6 +106,12 @@ impl<T: Send, R: Default> Slots<T, R> {
         }
     }
 
+    /// The number of an attempt that waited in the room, if it was told that it has been let in.
+    #[inline]
+    pub(crate) fn let_in(&self, hash: u64, attempt: u64) -> Option<u64> {
+        self.slot(hash).let_in(attempt)
+    }
+
     /// What a thread sees that spins for this key.
     #[inline]
     pub(crate) fn glimpse(&self, hash: u64) -> Glimpse {
@@ -181,6 +187,13 @@ impl<T> Front<'_, T> {
     /// The number of a new hold.
     pub(crate) fn draw(&self) -> u64 {
         self.0.draw()
+    }
+
+    /// The number of an exclusive waiter that is let in, which can see so without the mutex.
+    pub(crate) fn let_in(&self, attempt: u64) -> u64 {
+        let number = self.0.draw();
+        self.0.tell_let_in(attempt);
+        number
     }
 
     /// Whether an entry of the room keeps the slot crowded may have changed.

@@ -103,6 +103,7 @@ impl<T> KeyQueue<T> {
     ///
     /// # Errors
     /// The [`Refusal`].
+    #[inline]
     pub fn admits(&self, mode: Mode, priority: i8) -> Result<(), Refusal> {
         if let Some(other) = self.conflict(mode) {
             return Err(Refusal::Conflict(other));
@@ -130,6 +131,7 @@ impl<T> KeyQueue<T> {
     /// Queues a party. Call it only after [`admits`](Self::admits) said it is contended, or when
     /// something outside this queue is in its way; then let it in by
     /// [`admit_heads`](Self::admit_heads).
+    #[inline]
     pub fn enqueue(&mut self, party: Party<T>) {
         debug_assert!(!matches!(
             self.admits(party.mode, party.priority),
@@ -152,6 +154,7 @@ impl<T> KeyQueue<T> {
 
     /// Ends an attempt as [`leave`](Self::leave) does, but lets nobody in: for a backend that has to
     /// ask outside first, with [`admit_heads`](Self::admit_heads).
+    #[inline]
     pub fn withdraw(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
         let gone = match self
             .holders
@@ -170,6 +173,7 @@ impl<T> KeyQueue<T> {
     }
 
     /// Lets in the heads of the line that fit, one by one, as long as `turn` says that they enter.
+    #[inline]
     pub fn admit_heads(&mut self, mut turn: impl FnMut(&mut Party<T>) -> Turn) {
         while let Some(waiting) = &mut self.waiting {
             let Some(head) = waiting.head_mut() else {
@@ -262,6 +266,7 @@ impl<T> KeyQueue<T> {
         });
     }
 
+    #[inline]
     fn forget_empty_line(&mut self) {
         if self
             .waiting
@@ -272,6 +277,7 @@ impl<T> KeyQueue<T> {
         }
     }
 
+    #[inline]
     fn hold(&mut self, party: Party<T>) {
         self.permits_used += permits(party.mode);
         self.holders.push(party);

@@ -19,7 +19,6 @@ use lock_core::{
 use crate::Fairness;
 use crate::table::{Ask, Entered, Held, Pass, Refused};
 use details::{Known, fence};
-use name::Name;
 pub use one_key::OneKey;
 use tables::{Place, Tables};
 use waiting::Waiting;
@@ -77,8 +76,11 @@ impl Tables {
         let table = self.current();
         if request.mode == Mode::Exclusive && !table.is_closed() {
             let counter = Some(request.attempt.counter());
-            if let Some(number) =
-                table.try_hold(place.hash, counter, false, || held(place, request))
+            let held = || Held {
+                key: place.name.clone(),
+                details: Known::of(request, place.view),
+            };
+            if let Some(number) = table.try_hold(place.hash, counter, false, held)
                 && let Some(fence) = fence(Pass::exclusive(number))
             {
                 return Step::Ready(Ok(Some(Grant {
@@ -116,8 +118,9 @@ impl Tables {
         request: &Request,
     ) -> Step<Result<Option<Grant>>> {
         let ask = ask(place.hash, request, None);
-        let held = held(place, request);
-        match self.current().enter(&ask, |name| place.is(name), held) {
+        let known = Known::of(request, place.view);
+        let table = self.current();
+        match table.enter(&ask, |name| place.is(name), || place.name.clone(), known) {
             Ok(Entered::Holds(pass)) => Step::Ready(grant(request.attempt, pass).map(Some)),
             Ok(_) if request.wait == Wait::Now => Step::Ready(Ok(None)),
             Ok(_) => Step::Waiting(Box::pin(Waiting::new(
@@ -207,15 +210,6 @@ fn check(request: &Request) -> Result<()> {
         return Err(Error::unsupported(NAME, "lock_delay"));
     }
     Ok(())
-}
-
-/// What the table keeps of a request.
-#[inline(always)]
-fn held(place: &Place, request: &Request) -> Held<Name, Known> {
-    Held {
-        key: place.name.clone(),
-        details: Known::of(request, place.view),
-    }
 }
 
 fn released(was_ours: bool) -> Released {

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
-use room::{Entry, Room, State};
+use room::{Entry, Left, Room, State};
 use seat::{NeedsWaker, Visitor};
 pub(crate) use seat::{Pass, Seat};
 pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER};
@@ -151,53 +151,80 @@ impl<K: Send, D: Details> Table<K, D> {
         self.slots.glimpse(hash)
     }
 
-    /// Holds at once, queues, or says that the key is contended.
+    /// Holds at once, queues, or says that the key is contended. `make` makes the key, if nobody has
+    /// brought it yet; it runs with nothing locked.
     pub(crate) fn enter(
         &self,
         ask: &Ask<'_>,
         same: impl Fn(&K) -> bool,
-        held: Held<K, D>,
+        make: impl FnOnce() -> K,
+        details: D,
     ) -> Result<Entered, Refused> {
-        // What is not used of these is dropped once nothing is locked.
-        let (mut key, mut details) = (Some(held.key), Some(held.details));
-        let mut waker = ask.waker.cloned();
+        // What is not used of this is dropped once nothing is locked.
+        let mut newcomer = Newcomer {
+            key: None,
+            details: Some(details),
+            waker: ask.waker.cloned(),
+        };
+        match self.enter_with(ask, &same, &mut newcomer) {
+            Ok(Some(entered)) => Ok(entered),
+            Ok(None) => {
+                newcomer.key = Some(make());
+                let entered = self.enter_with(ask, same, &mut newcomer)?;
+                Ok(entered.unwrap_or(Entered::Contended))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// `None` if a key is needed.
+    fn enter_with(
+        &self,
+        ask: &Ask<'_>,
+        same: impl Fn(&K) -> bool,
+        newcomer: &mut Newcomer<K, D>,
+    ) -> Result<Option<Entered>, Refused> {
         let _from_slot;
         let mut open = self.slots.open(ask.hash);
         let number = open.holder();
         let holder = open.with_holder(|holder| same(&holder.key).then(|| holder.details.attempt()));
         if let (Some(number), Some(Some(holder))) = (number, holder) {
             if D::ASKS_AGAIN && holder == Some(ask.attempt) {
-                return Ok(Entered::Holds(Pass::exclusive(number)));
+                return Ok(Some(Entered::Holds(Pass::exclusive(number))));
             }
             self.check_open()?;
-            if waker.is_none() {
-                return Ok(Entered::Contended);
+            if newcomer.waker.is_none() {
+                return Ok(Some(Entered::Contended));
             }
             _from_slot = admit_from_slot(&mut open, ask.hash, &same);
         }
         let is_open = self.check_open();
         let (room, front) = open.room();
         if let Some(entry) = room.find_mut(ask.hash, &same) {
-            return entry.change(&front, |state| {
-                enter_entry(state, ask, is_open, &mut details, &mut waker, &front)
+            let entered = entry.change(&front, |state| {
+                enter_entry(state, ask, is_open, newcomer, &front)
             });
+            return entered.map(Some);
         }
         is_open?;
-        let (Some(key), Some(details)) = (key.take(), details.take()) else {
-            return Ok(Entered::Contended);
+        let Some(key) = newcomer.key.take() else {
+            return Ok(None);
+        };
+        let Some(details) = newcomer.details.take() else {
+            return Ok(Some(Entered::Contended));
         };
         if ask.mode == Mode::Exclusive && number.is_none() {
             // Nobody is in the slot, so there is no need for an entry.
             let counter = D::ASKS_AGAIN.then(|| ask.attempt.counter());
             let number = open.put(counter, Held { key, details });
             let number = number.unwrap_or(LAST_NUMBER + 1);
-            return Ok(Entered::Holds(Pass::exclusive(number)));
+            return Ok(Some(Entered::Holds(Pass::exclusive(number))));
         }
         let number = front.draw();
         let (state, pass) = State::first(ask, number, details);
         let hash = ask.hash;
         room.insert(Entry { hash, key, state }, &front);
-        Ok(Entered::Holds(pass))
+        Ok(Some(Entered::Holds(pass)))
     }
 
     /// Asks whether a waiter has been let in. `None` when it is not known any more.
@@ -253,26 +280,23 @@ impl<K: Send, D: Details> Table<K, D> {
     pub(crate) fn leave(&self, hash: u64, same: impl Fn(&K) -> bool, claim: Claim) -> bool {
         let mut wakers = Wakers::new();
         // What goes is dropped with nothing locked.
-        let _from_slot;
-        let gone = {
+        let mut left = Left::default();
+        let (_from_slot, _held);
+        let was_there = {
             let mut open = self.slots.open(hash);
-            match claim_slot(&mut open, &same, claim) {
-                Some(held) => Gone::Slot(held),
-                None => {
-                    if let Claim::Attempt(_) = claim {
-                        _from_slot = admit_from_slot(&mut open, hash, &same);
-                    }
-                    let (room, front) = open.room();
-                    let found = room.leave(hash, &same, claim, &front, &mut wakers);
-                    Gone::Room(found)
+            if let Some(held) = claim_slot(&mut open, &same, claim) {
+                _held = held;
+                true
+            } else {
+                if let Claim::Attempt(_) = claim {
+                    _from_slot = admit_from_slot(&mut open, hash, &same);
                 }
+                let (room, front) = open.room();
+                room.leave(hash, &same, claim, &front, &mut left, &mut wakers)
             }
         };
         wakers.into_iter().for_each(runtime::wake);
-        match gone {
-            Gone::Slot(_) => true,
-            Gone::Room(found) => found.was_there,
-        }
+        was_there
     }
 
     /// Changes what is known of a holder, in the queue of its key; `None` when it does not hold.
@@ -384,11 +408,6 @@ impl<K: Send, D: Details> Table<K, D> {
     }
 }
 
-enum Gone<K, D> {
-    Slot(Held<K, D>),
-    Room(room::Left<K, D>),
-}
-
 /// If the slot's holder has the key, it moves to the room, so that others can queue behind it. The
 /// result is to be dropped once nothing is locked.
 fn admit_from_slot<K, D: Details>(
@@ -418,12 +437,18 @@ fn claim_slot<K, D: Details>(
     if is_it { open.take() } else { None }
 }
 
-fn enter_entry<D: Details>(
+/// What somebody brings who enters.
+struct Newcomer<K, D> {
+    key: Option<K>,
+    details: Option<D>,
+    waker: Option<Waker>,
+}
+
+fn enter_entry<K, D: Details>(
     state: &mut State<D>,
     ask: &Ask<'_>,
     is_open: Result<(), Refused>,
-    details: &mut Option<D>,
-    waker: &mut Option<Waker>,
+    newcomer: &mut Newcomer<K, D>,
     front: &Front<'_, impl Sized>,
 ) -> Result<Entered, Refused> {
     if D::ASKS_AGAIN
@@ -433,28 +458,28 @@ fn enter_entry<D: Details>(
     }
     is_open?;
     if let State::Single { .. } = state
-        && waker.is_none()
+        && newcomer.waker.is_none()
     {
         return Ok(Entered::Contended);
     }
     let queue = state.queue();
     let may_enter = seat::may_enter(queue, ask)?;
-    if !may_enter && waker.is_none() {
+    if !may_enter && newcomer.waker.is_none() {
         return Ok(Entered::Contended);
     }
     if D::ASKS_AGAIN
         && let Some(waiter) = queue.waiter_mut(ask.attempt)
     {
-        std::mem::swap(&mut waiter.data.waker, waker);
+        std::mem::swap(&mut waiter.data.waker, &mut newcomer.waker);
         return Ok(Entered::Waits);
     }
-    let Some(details) = details.take() else {
+    let Some(details) = newcomer.details.take() else {
         return Ok(Entered::Contended);
     };
     if may_enter {
         let party = seat::party(ask, details, front.draw(), None);
         return Ok(Entered::Holds(seat::enter(queue, party)));
     }
-    queue.enqueue(seat::party(ask, details, 0, waker.take()));
+    queue.enqueue(seat::party(ask, details, 0, newcomer.waker.take()));
     Ok(Entered::Waits)
 }

@@ -69,6 +69,7 @@ impl<T> Lane<T> {
     }
 
     /// Adds a party where its arrival belongs: at the end, unless it comes from another lane.
+    #[inline]
     pub(super) fn insert(&mut self, arrival: u64, party: Party<T>) {
         let place = Place {
             arrival,
@@ -84,6 +85,7 @@ impl<T> Lane<T> {
         }
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, Party<T>)> {
         let place = self.line.pop_front()?;
         self.close_gaps();

@@ -90,6 +90,7 @@ impl<T> Waiting<T> {
             .find(|other| other.conflicts_with(mode))
     }
 
+    #[inline]
     pub(super) fn push(&mut self, party: Party<T>) {
         let ticket = Ticket {
             rank: party.priority.into(),
@@ -106,6 +107,7 @@ impl<T> Waiting<T> {
     }
 
     /// Takes the head out, to be granted.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Party<T>> {
         let first = self.lanes.first_mut()?;
         let rank = first.rank;
@@ -147,6 +149,7 @@ impl<T> Waiting<T> {
         }
     }
 
+    #[inline]
     fn insert(&mut self, ticket: Ticket, party: Party<T>) {
         if let Some(tickets) = &mut self.tickets {
             tickets.insert(party.attempt, ticket);
@@ -167,6 +170,7 @@ impl<T> Waiting<T> {
     }
 
     /// The party has left this lane.
+    #[inline]
     fn forget(&mut self, lane: usize, party: &Party<T>) {
         if let Some(tickets) = &mut self.tickets {
             tickets.remove(&party.attempt);

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use lock_core::{Error, Grant, LockKey, Request, Result};
 
+use super::details::Known;
 use super::tables::{Place, Tables};
-use super::{NAME, ask, grant, held, refusal};
+use super::{NAME, ask, grant, refusal};
 use crate::table::Entered;
 
 /// Queues at the first poll, and waits. Dropping it changes nothing: the attempt is ended by
@@ -43,8 +44,8 @@ impl Future for Waiting {
         if !this.queued {
             this.queued = true;
             let ask = ask(place.hash, &this.request, Some(waker));
-            let held = held(place, &this.request);
-            return match table.enter(&ask, |name| place.is(name), held) {
+            let known = Known::of(&this.request, place.view);
+            return match table.enter(&ask, |name| place.is(name), || place.name.clone(), known) {
                 Ok(Entered::Holds(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
                 Ok(Entered::Contended | Entered::Waits) => Poll::Pending,
                 Err(refused) => Poll::Ready(Err(refusal(key, this.request.mode, refused))),

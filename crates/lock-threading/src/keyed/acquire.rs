@@ -91,7 +91,12 @@ where
     #[inline(never)]
     fn try_crowded(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
         let ask = self.ask(hash, OwnerToken::mint(), self.locks.threads, None);
-        match table.enter(&ask, |kept| kept.borrow() == self.key, kept(self.key)) {
+        match table.enter(
+            &ask,
+            |kept| kept.borrow() == self.key,
+            || self.key.to_owned(),
+            (),
+        ) {
             Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
             Ok(Entered::Contended | Entered::Waits) | Err(_) => None,
         }
@@ -147,7 +152,12 @@ where
         let (table, hash) = (self.locks.table(), self.hash());
         let attempt = OwnerToken::mint();
         let ask = self.ask(hash, attempt, fairness, Some(waker));
-        match table.enter(&ask, |kept| kept.borrow() == self.key, kept(self.key))? {
+        match table.enter(
+            &ask,
+            |kept| kept.borrow() == self.key,
+            || self.key.to_owned(),
+            (),
+        )? {
             Entered::Holds(pass) => {
                 let guard = self.guard(table, hash, pass);
                 guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
@@ -227,18 +237,10 @@ where
     K: Borrow<Q> + Send,
     Q: ToOwned<Owned = K> + ?Sized,
 {
-    table.try_hold(hash, None, false, || kept(key))
-}
-
-#[inline]
-fn kept<K, Q: ToOwned<Owned = K> + ?Sized>(key: &Q) -> Held<K, ()>
-where
-    K: Borrow<Q>,
-{
-    Held {
+    table.try_hold(hash, None, false, || Held {
         key: key.to_owned(),
         details: (),
-    }
+    })
 }
 
 /// Looks for a while, as long as the holder seems to be alone, until the slot is free and `take`

@@ -129,7 +129,7 @@ impl Shared {
         waker: Option<&Waker>,
     ) -> Entered {
         let ask = ask(attempt, fairness, waker);
-        let entered = self.table.enter(&ask, |kept| *kept == key, held(key));
+        let entered = self.table.enter(&ask, |kept| *kept == key, || key, ());
         entered.unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 
@@ -261,15 +261,17 @@ impl Details for Known {
 /// Tries for the key, and leaves by the attempt. Returns whether it held.
 fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -> bool {
     let attempt = OwnerToken::mint();
+    let known = || Known(attempt, kept.cloned());
     let make = || Held {
         key: 0,
-        details: Known(attempt, kept.cloned()),
+        details: known(),
     };
     let holds = table
         .try_hold(HASH, Some(attempt.counter()), kept.is_none(), make)
         .is_some()
         || {
-            let entered = table.enter(&ask(attempt, Fairness::FirstCome, None), |_| true, make());
+            let ask = ask(attempt, Fairness::FirstCome, None);
+            let entered = table.enter(&ask, |_| true, || 0, known());
             matches!(entered, Ok(Entered::Holds(_)))
         };
     let left = table

@@ -1,5 +1,7 @@
 //! The keys behind a group of slots that have more than one user, or no slot left.
 
+use std::task::Waker;
+
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 use lock_core::{KeyQueue, Mode, OwnerToken, Party};
@@ -42,16 +44,24 @@ impl<K, D> Default for Room<K, D> {
     }
 }
 
-/// What went, to be dropped once nothing is locked.
+/// What went with somebody who left, to be dropped once nothing is locked: it may run code of users.
 pub(super) struct Left<K, D> {
-    pub(super) was_there: bool,
-    _party: Option<Party<Seat<D>>>,
-    _entry: Option<Entry<K, D>>,
+    waker: Option<Waker>,
+    entry: Option<Entry<K, D>>,
+}
+
+impl<K, D> Default for Left<K, D> {
+    fn default() -> Self {
+        Self {
+            waker: None,
+            entry: None,
+        }
+    }
 }
 
 /// Waiters whose wait was ended for them.
 pub(super) struct Drained<K, D> {
-    pub(super) wakers: Vec<std::task::Waker>,
+    pub(super) wakers: Vec<Waker>,
     _parties: Vec<Party<Seat<D>>>,
     _entry: Option<Entry<K, D>>,
 }
@@ -185,50 +195,45 @@ impl<K, D: Details> Room<K, D> {
         Some(key)
     }
 
-    /// Ends a hold or a wait, lets in whoever is next, and forgets a key that nobody uses.
+    /// Ends a hold or a wait, lets in whoever is next, and forgets a key that nobody uses. Returns
+    /// whether it was there.
     pub(super) fn leave(
         &mut self,
         hash: u64,
         same: impl Fn(&K) -> bool,
         claim: Claim,
         front: &Front<'_, Held<K, D>>,
+        left: &mut Left<K, D>,
         wakers: &mut Wakers,
-    ) -> Left<K, D> {
-        let mut left = Left {
-            was_there: false,
-            _party: None,
-            _entry: None,
-        };
+    ) -> bool {
         let is_it = |entry: &Entry<K, D>| match claim {
             // A number is one hold of the slot; no need to look at the key.
             Claim::Number(_) => entry.hash == hash && entry.state.claimed(claim).is_some(),
             Claim::Attempt(_) => entry.hash == hash && same(&entry.key),
         };
         let Place::Occupied(mut place) = self.entries.entry(hash, is_it, |entry| entry.hash) else {
-            return left;
+            return false;
         };
-        let Some(claimed) = place.get().state.claimed(claim) else {
-            return left;
+        let state = &mut place.get_mut().state;
+        let Some(claimed) = state.claimed(claim) else {
+            return false;
         };
-        let kept_crowded = place.get().state.keeps_crowded();
-        if let (State::Queue(queue), Claimed::Party(attempt)) =
-            (&mut place.get_mut().state, &claimed)
-        {
-            left._party = queue.withdraw(*attempt);
-            left.was_there = left._party.is_some();
-            if left.was_there {
-                seat::admit(queue, None, front, wakers);
-            }
+        let kept_crowded = state.keeps_crowded();
+        if let (State::Queue(queue), Claimed::Party(attempt)) = (&mut *state, claimed) {
+            let Some(party) = queue.withdraw(attempt) else {
+                return false;
+            };
+            left.waker = party.data.waker;
+            seat::admit(queue, None, front, wakers);
             if !queue.is_idle() {
-                front.note(kept_crowded, place.get().state.keeps_crowded());
-                return left;
+                front.note(kept_crowded, state.keeps_crowded());
+                return true;
             }
         }
-        left.was_there |= matches!(claimed, Claimed::Single);
-        left._entry = Some(place.remove().0);
+        left.entry = Some(place.remove().0);
         front.note(kept_crowded, false);
         self.give_space_back();
-        left
+        true
     }
 
     /// Ends every wait, and forgets keys that nobody holds. Of a table that closes, for the slots

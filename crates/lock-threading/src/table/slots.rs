@@ -119,6 +119,7 @@ impl<T: Send, R: Default> Slots<T, R> {
     }
 
     /// Opens the room behind the slot of `hash`.
+    #[inline]
     pub(crate) fn open(&self, hash: u64) -> Open<'_, T, R> {
         self.open_slot(self.slot(hash), self.index(hash), tag(hash))
     }
@@ -142,6 +143,7 @@ impl<T: Send, R: Default> Slots<T, R> {
         }
     }
 
+    #[inline]
     fn open_slot<'a>(&'a self, slot: &'a Slot<T>, index: usize, tag: u64) -> Open<'a, T, R> {
         let room = lock(&self.rooms[room_of(index)].0);
         slot.crowd();

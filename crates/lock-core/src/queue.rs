@@ -156,13 +156,16 @@ impl<T> KeyQueue<T> {
     /// ask outside first, with [`admit_heads`](Self::admit_heads).
     #[inline]
     pub fn withdraw(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
-        let gone = match self
-            .holders
-            .iter()
-            .position(|holder| holder.attempt == attempt)
-        {
+        let is_it = |holder: &Party<T>| holder.attempt == attempt;
+        let gone = match self.holders.iter().position(is_it) {
             Some(at) => {
-                let holder = self.holders.swap_remove(at);
+                // `swap_remove` would also swap the last one, which is mostly the only one, with
+                // itself.
+                let last = self.holders.len() - 1;
+                if at < last {
+                    self.holders.swap(at, last);
+                }
+                let holder = self.holders.pop()?;
                 self.permits_used -= permits(holder.mode);
                 holder
             }
@@ -207,6 +210,12 @@ impl<T> KeyQueue<T> {
     }
 
     /// Who is next.
+    #[inline]
+    pub fn head(&self) -> Option<&Party<T>> {
+        self.waiting.as_ref()?.head()
+    }
+
+    /// Who is next, to change what is kept about it.
     pub fn head_mut(&mut self) -> Option<&mut Party<T>> {
         self.waiting.as_mut()?.head_mut()
     }

@@ -108,7 +108,7 @@ impl KeyState {
         let damage = self.kernel.damage();
         let mut lost = self.end_what_is_gone(damage);
         let is_holder = self.queue.holder_mut(attempt).is_some();
-        let nobody_waits_here = self.queue.waiters().next().is_none();
+        let nobody_waits_here = self.queue.head().is_none();
         if is_holder && nobody_waits_here && self.kernel.held() == Held::Exclusive {
             // Before the rest, so that the process that is next wakes up meanwhile.
             self.kernel.let_go();

@@ -272,7 +272,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 State::Single { .. } => Ok(None),
             })
         };
-        wakers.into_iter().for_each(runtime::wake);
+        wakers.drain(..).for_each(runtime::wake);
         outcome
     }
 
@@ -295,7 +295,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 room.leave(hash, &same, claim, &front, &mut left, &mut wakers)
             }
         };
-        wakers.into_iter().for_each(runtime::wake);
+        wakers.drain(..).for_each(runtime::wake);
         was_there
     }
 
@@ -325,7 +325,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 Some(changed)
             })
         };
-        wakers.into_iter().for_each(runtime::wake);
+        wakers.drain(..).for_each(runtime::wake);
         changed
     }
 

@@ -55,6 +55,11 @@ impl<T> Lane<T> {
             .filter_map(|place| Some((place.arrival, place.party.as_ref()?)))
     }
 
+    #[inline]
+    pub(super) fn first(&self) -> Option<&Party<T>> {
+        self.line.front()?.party.as_ref()
+    }
+
     pub(super) fn first_mut(&mut self) -> Option<&mut Party<T>> {
         self.line.front_mut()?.party.as_mut()
     }

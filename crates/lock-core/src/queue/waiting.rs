@@ -59,6 +59,11 @@ impl<T> Waiting<T> {
         self.lanes.into_iter().flat_map(Lane::into_parties)
     }
 
+    #[inline]
+    pub(super) fn head(&self) -> Option<&Party<T>> {
+        self.lanes.first()?.first()
+    }
+
     pub(super) fn head_mut(&mut self) -> Option<&mut Party<T>> {
         self.lanes.first_mut()?.first_mut()
     }

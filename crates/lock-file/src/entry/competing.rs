@@ -66,7 +66,7 @@ impl KeyState {
         let party = waiting_party(request, SystemTime::now(), Some(Arc::clone(&place)));
         party.data.parks.set(lock_core::parking::parks());
         self.queue.enqueue(party);
-        let head = self.queue.waiters().next().map(|head| head.attempt);
+        let head = self.queue.head().map(|head| head.attempt);
         if self.contends && head != Some(request.attempt) {
             // Nobody can enter before the head, which has asked already.
             return Ok((place, Aftermath::default()));
@@ -145,7 +145,7 @@ impl KeyState {
         let is_new = self.contender == Contender::Nobody;
         if is_new {
             let kernel = &mut self.kernel;
-            let head = self.queue.waiters().next();
+            let head = self.queue.head();
             let thread = head.filter(|head| head.data.hears(kernel) == Hears::Asleep);
             self.contender = match thread {
                 Some(head) => Contender::Thread(head.attempt),

@@ -207,7 +207,7 @@ impl Cohort {
                 if !minted.over {
                     after.ended.push(Outside::Held(Remote::nothing(minted)));
                 }
-                let head = entry.queue.waiters().next().map(|head| head.attempt);
+                let head = entry.queue.head().map(|head| head.attempt);
                 if let Some(head) = head.and_then(|head| entry.queue.withdraw(head)) {
                     after.give(&head.data.turnout, refused);
                 }
@@ -223,7 +223,7 @@ impl Cohort {
         let Some(entry) = keys.get_mut(key) else {
             return;
         };
-        let head = entry.queue.waiters().next();
+        let head = entry.queue.head();
         if let Some(request) = head.map(|head| head.data.request.clone()) {
             entry.outside = self.compete(key, &request);
         } else {
@@ -363,7 +363,7 @@ impl Entry {
         let Some(next) = number.next_local() else {
             return false;
         };
-        let wanted = self.queue.waiters().next().is_some();
+        let wanted = self.queue.head().is_some();
         if !wanted || remote.handed_over >= bound || !remote.is_safely_good() {
             return false;
         }

@@ -97,8 +97,8 @@ impl<D: Details> State<D> {
         match self {
             Self::Single { .. } => true,
             Self::Queue(queue) => {
-                let head = queue.waiters().next();
-                queue.holders().next().is_some() || head.is_some_and(|head| head.priority > 0)
+                let is_held = queue.holders().next().is_some();
+                is_held || queue.head().is_some_and(|head| head.priority > 0)
             }
         }
     }

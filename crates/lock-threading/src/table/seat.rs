@@ -160,7 +160,9 @@ pub(super) fn admit<D: Details>(
                 Mode::Shared | Mode::Permit(_) => front.draw(),
             });
         }
-        wakers.extend(seat.waker.take());
+        if let Some(waker) = seat.waker.take() {
+            wakers.push(waker);
+        }
         if stays { Turn::Stay } else { Turn::Enter }
     });
     seat_permits(queue);

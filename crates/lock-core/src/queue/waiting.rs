@@ -18,6 +18,8 @@ struct Ticket {
     arrival: u64,
 }
 
+type Tickets = HashMap<OwnerToken, Ticket, RandomState>;
+
 /// One lane for each priority that is waited with.
 #[derive(Clone)]
 pub(super) struct Waiting<T> {
@@ -25,7 +27,7 @@ pub(super) struct Waiting<T> {
     lanes: Vec<Lane<T>>,
     /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
     /// the line does not pay for it.
-    tickets: Option<HashMap<OwnerToken, Ticket, RandomState>>,
+    tickets: Option<Tickets>,
     arrivals: u64,
     /// How many waiters ask for [`Mode::Shared`], and for permits, and of how many.
     shared: usize,
@@ -107,8 +109,12 @@ impl<T> Waiting<T> {
     }
 
     pub(super) fn remove(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
-        let ticket = self.ticket(attempt)?;
-        self.take(ticket)
+        let ticket = self.tickets().remove(&attempt)?;
+        let at = self.lane_at(ticket.rank).ok()?;
+        let party = self.lanes[at].remove(ticket.arrival)?;
+        self.forget_empty_lane(at);
+        self.count_mode(party.mode, false);
+        Some(party)
     }
 
     /// Takes the head out, to be granted.
@@ -166,28 +172,28 @@ impl<T> Waiting<T> {
         self.lanes[at].insert(ticket.arrival, party);
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Party<T>> {
-        let at = self.lane_at(ticket.rank).ok()?;
-        let party = self.lanes[at].remove(ticket.arrival)?;
-        self.forget(at, &party);
-        self.count_mode(party.mode, false);
-        Some(party)
-    }
-
     /// The party has left this lane.
     #[inline]
     fn forget(&mut self, lane: usize, party: &Party<T>) {
         if let Some(tickets) = &mut self.tickets {
             tickets.remove(&party.attempt);
         }
-        if self.lanes[lane].is_empty() {
-            self.lanes.remove(lane);
+        self.forget_empty_lane(lane);
+    }
+
+    fn forget_empty_lane(&mut self, at: usize) {
+        if self.lanes[at].is_empty() {
+            self.lanes.remove(at);
         }
     }
 
     fn ticket(&mut self, attempt: OwnerToken) -> Option<Ticket> {
+        self.tickets().get(&attempt).copied()
+    }
+
+    fn tickets(&mut self) -> &mut Tickets {
         let lanes = &self.lanes;
-        let tickets = self.tickets.get_or_insert_with(|| {
+        self.tickets.get_or_insert_with(|| {
             let of_lane = |lane: &Lane<T>| {
                 let rank = lane.rank;
                 let each = lane.arrivals();
@@ -195,8 +201,7 @@ impl<T> Waiting<T> {
                     .collect::<Vec<_>>()
             };
             lanes.iter().flat_map(of_lane).collect()
-        });
-        tickets.get(&attempt).copied()
+        })
     }
 
     fn lane(&self, rank: i16) -> Option<&Lane<T>> {

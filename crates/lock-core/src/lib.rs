@@ -56,7 +56,7 @@ pub use lost::Lost;
 pub use mode::{Mode, Permits};
 pub use options::AcquireOptions;
 pub use owner::{OwnerId, OwnerOrigin};
-pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal, Turn};
+pub use queue::{BYPASS_LIMIT, KeyQueue, Party, Refusal, Ticket, Turn};
 pub use request::{Anchor, PlainRequest, Reentry, Request, Wait};
 pub use set::{GuardSet, acquire_all};
 pub use step::{BoxFuture, Step};

@@ -11,6 +11,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::{Mode, OwnerToken};
+pub use waiting::Ticket;
 use waiting::Waiting;
 
 /// A waiter that has been bypassed this often goes to the front, whatever its priority.
@@ -132,12 +133,12 @@ impl<T> KeyQueue<T> {
     /// something outside this queue is in its way; then let it in by
     /// [`admit_heads`](Self::admit_heads).
     #[inline]
-    pub fn enqueue(&mut self, party: Party<T>) {
+    pub fn enqueue(&mut self, party: Party<T>) -> Ticket {
         debug_assert!(!matches!(
             self.admits(party.mode, party.priority),
             Err(Refusal::Conflict(_))
         ));
-        self.waiting.get_or_insert_with(Box::default).push(party);
+        self.waiting.get_or_insert_with(Box::default).push(party)
     }
 
     /// Ends an attempt, whether it holds, waits, or is unknown, and lets the next ones in:
@@ -170,6 +171,17 @@ impl<T> KeyQueue<T> {
                 holder
             }
             None => self.waiting.as_mut()?.remove(attempt)?,
+        };
+        self.forget_empty_line();
+        Some(gone)
+    }
+
+    /// The same for one that has queued with this ticket, which need not be looked for if it still
+    /// waits.
+    pub fn withdraw_with(&mut self, ticket: Ticket, attempt: OwnerToken) -> Option<Party<T>> {
+        let waiting = self.waiting.as_mut();
+        let Some(gone) = waiting.and_then(|waiting| waiting.remove_at(ticket, attempt)) else {
+            return self.withdraw(attempt);
         };
         self.forget_empty_line();
         Some(gone)

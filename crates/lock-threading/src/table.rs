@@ -13,7 +13,7 @@ mod slots;
 
 use std::task::{Poll, Waker};
 
-use lock_core::{KeyQueue, Mode, OwnerToken, fork, runtime};
+use lock_core::{KeyQueue, Mode, OwnerToken, Ticket, fork, runtime};
 use smallvec::SmallVec;
 
 use crate::Fairness;
@@ -70,7 +70,8 @@ pub(crate) struct Ask<'a> {
 pub(crate) enum Entered {
     Holds(Pass),
     Contended,
-    Waits,
+    /// With what finds it again, unless the attempt asks once more.
+    Waits(Option<Ticket>),
 }
 
 /// Why there is none.
@@ -86,8 +87,8 @@ pub(crate) enum Refused {
 pub(crate) enum Claim {
     /// The holder with this number.
     Number(u64),
-    /// An attempt, whether it holds or waits.
-    Attempt(OwnerToken),
+    /// An attempt, whether it holds or waits, with the ticket of its wait where that is at hand.
+    Attempt(OwnerToken, Option<Ticket>),
 }
 
 /// Wakers to run once nothing is locked. Leaving wakes one waiter, or a few readers.
@@ -288,7 +289,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 _held = held;
                 true
             } else {
-                if let Claim::Attempt(_) = claim {
+                if let Claim::Attempt(..) = claim {
                     _from_slot = admit_from_slot(&mut open, hash, &same);
                 }
                 let (room, front) = open.room();
@@ -432,7 +433,9 @@ fn claim_slot<K, D: Details>(
     let number = open.holder()?;
     let is_it = open.with_holder(|holder| match claim {
         Claim::Number(claimed) => claimed == number,
-        Claim::Attempt(attempt) => holder.details.attempt() == Some(attempt) && same(&holder.key),
+        Claim::Attempt(attempt, _) => {
+            holder.details.attempt() == Some(attempt) && same(&holder.key)
+        }
     })?;
     if is_it { open.take() } else { None }
 }
@@ -471,7 +474,7 @@ fn enter_entry<K, D: Details>(
         && let Some(waiter) = queue.waiter_mut(ask.attempt)
     {
         std::mem::swap(&mut waiter.data.waker, &mut newcomer.waker);
-        return Ok(Entered::Waits);
+        return Ok(Entered::Waits(None));
     }
     let Some(details) = newcomer.details.take() else {
         return Ok(Entered::Contended);
@@ -480,6 +483,6 @@ fn enter_entry<K, D: Details>(
         let party = seat::party(ask, details, front.draw(), None);
         return Ok(Entered::Holds(seat::enter(queue, party)));
     }
-    queue.enqueue(seat::party(ask, details, 0, newcomer.waker.take()));
-    Ok(Entered::Waits)
+    let ticket = queue.enqueue(seat::party(ask, details, 0, newcomer.waker.take()));
+    Ok(Entered::Waits(Some(ticket)))
 }

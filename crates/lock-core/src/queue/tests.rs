@@ -132,6 +132,30 @@ fn a_waiter_bypassed_64_times_is_next() {
 }
 
 #[test]
+fn a_ticket_finds_a_waiter_that_has_moved_to_the_front() {
+    let mut queue = KeyQueue::new();
+    let (mut holder, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let patient = party(Mode::Exclusive, 0);
+    let attempt = patient.attempt;
+    let ticket = queue.enqueue(patient);
+    for _ in 0..BYPASS_LIMIT {
+        let (pusher, _) = ask(&mut queue, Mode::Exclusive, 1);
+        leave(&mut queue, holder);
+        holder = pusher;
+    }
+    let (other, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let gone = queue
+        .withdraw_with(ticket, attempt)
+        .map(|gone| gone.attempt);
+    assert_eq!(gone, Some(attempt));
+    assert!(
+        queue.withdraw_with(ticket, attempt).is_none(),
+        "it has left"
+    );
+    assert_eq!(leave(&mut queue, holder), [other]);
+}
+
+#[test]
 fn random_runs_agree_with_the_rules() {
     use proptest::prelude::*;
     let mode = prop_oneof![
@@ -146,29 +170,42 @@ fn random_runs_agree_with_the_rules() {
     ];
     proptest!(ProptestConfig::with_cases(400), |(steps in prop::collection::vec((step, any::<prop::sample::Index>()), 1..80))| {
         let mut queue = KeyQueue::new();
-        let mut alive: Vec<OwnerToken> = Vec::new();
+        let mut alive: Vec<(OwnerToken, Option<Ticket>)> = Vec::new();
         for (step, pick) in steps {
             match step {
                 Some((mode, priority)) => {
                     let party = party(mode, priority);
                     let attempt = party.attempt;
-                    match queue.admits(mode, priority) {
-                        Ok(()) => queue.enter(party),
-                        Err(Refusal::Contended) => queue.enqueue(party),
+                    let ticket = match queue.admits(mode, priority) {
+                        Ok(()) => {
+                            queue.enter(party);
+                            None
+                        }
+                        Err(Refusal::Contended) => Some(queue.enqueue(party)),
                         Err(Refusal::Conflict(_)) => continue,
-                    }
-                    alive.push(attempt);
+                    };
+                    alive.push((attempt, ticket));
                 }
                 None if alive.is_empty() => continue,
                 None => {
-                    let gone = alive.swap_remove(pick.index(alive.len()));
-                    prop_assert!(queue.leave(gone, |_| ()).is_some());
-                    prop_assert!(queue.leave(gone, |_| ()).is_none(), "leaving is idempotent");
+                    let (attempt, ticket) = alive.swap_remove(pick.index(alive.len()));
+                    // Whoever has a ticket may hold by now, or show it or not.
+                    let shown = ticket.filter(|_| attempt.counter().is_multiple_of(2));
+                    let gone = match shown {
+                        Some(ticket) => queue.withdraw_with(ticket, attempt),
+                        None => queue.withdraw(attempt),
+                    };
+                    prop_assert_eq!(gone.map(|gone| gone.attempt), Some(attempt));
+                    queue.admit_heads(|_| Turn::Enter);
+                    prop_assert!(queue.leave(attempt, |_| ()).is_none(), "leaving is idempotent");
+                    if let Some(ticket) = ticket {
+                        prop_assert!(queue.withdraw_with(ticket, attempt).is_none());
+                    }
                 }
             }
             check(&queue, alive.len())?;
         }
-        for attempt in alive {
+        for (attempt, _) in alive {
             queue.leave(attempt, |_| ());
         }
         prop_assert!(queue.is_idle());

@@ -11,9 +11,9 @@ use crate::{Mode, OwnerToken};
 /// Above every priority: where waiters go that were bypassed too often.
 const AGED: i16 = i8::MAX as i16 + 1;
 
-/// Where a waiter stands.
-#[derive(Clone, Copy, Debug)]
-struct Ticket {
+/// Where a waiter was put in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
     rank: i16,
     arrival: u64,
 }
@@ -98,7 +98,7 @@ impl<T> Waiting<T> {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, party: Party<T>) {
+    pub(super) fn push(&mut self, party: Party<T>) -> Ticket {
         let ticket = Ticket {
             rank: party.priority.into(),
             arrival: self.arrivals,
@@ -106,10 +106,27 @@ impl<T> Waiting<T> {
         self.arrivals += 1;
         self.count_mode(party.mode, true);
         self.insert(ticket, party);
+        ticket
     }
 
     pub(super) fn remove(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
         let ticket = self.tickets().remove(&attempt)?;
+        self.take(ticket)
+    }
+
+    /// The same for one that was put in line there, unless it was moved to another lane.
+    pub(super) fn remove_at(&mut self, ticket: Ticket, attempt: OwnerToken) -> Option<Party<T>> {
+        let found = self.lane(ticket.rank)?.get(ticket.arrival)?;
+        if found.attempt != attempt {
+            return None;
+        }
+        if let Some(tickets) = &mut self.tickets {
+            tickets.remove(&attempt);
+        }
+        self.take(ticket)
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Party<T>> {
         let at = self.lane_at(ticket.rank).ok()?;
         let party = self.lanes[at].remove(ticket.arrival)?;
         self.forget_empty_lane(at);

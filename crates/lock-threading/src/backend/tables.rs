@@ -91,7 +91,7 @@ impl Tables {
     #[cold]
     #[inline(never)]
     fn leave_crowded(&self, place: &Place, attempt: OwnerToken) -> bool {
-        let claim = Claim::Attempt(attempt);
+        let claim = Claim::Attempt(attempt, None);
         self.current()
             .leave(place.hash, |name| place.is(name), claim)
     }

@@ -47,7 +47,7 @@ impl Future for Waiting {
             let known = Known::of(&this.request, place.view);
             return match table.enter(&ask, |name| place.is(name), || place.name.clone(), known) {
                 Ok(Entered::Holds(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
-                Ok(Entered::Contended | Entered::Waits) => Poll::Pending,
+                Ok(Entered::Contended | Entered::Waits(_)) => Poll::Pending,
                 Err(refused) => Poll::Ready(Err(refusal(key, this.request.mode, refused))),
             };
         }

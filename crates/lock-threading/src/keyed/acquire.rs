@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use lock_core::{Error, ErrorKind, Mode, OwnerToken, Result, block_on, fork, runtime};
+use lock_core::{Error, ErrorKind, Mode, OwnerToken, Result, Ticket, block_on, fork, runtime};
 use tokio::task::coop;
 
 use super::guard::Hold;
@@ -57,6 +57,7 @@ struct Queued<'a, K: Send> {
     table: &'a Table<K, ()>,
     hash: u64,
     attempt: OwnerToken,
+    ticket: Option<Ticket>,
     /// The fork generation it queued in.
     generation: u64,
 }
@@ -98,7 +99,7 @@ where
             (),
         ) {
             Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
-            Ok(Entered::Contended | Entered::Waits) | Err(_) => None,
+            Ok(Entered::Contended | Entered::Waits(_)) | Err(_) => None,
         }
     }
 
@@ -162,11 +163,13 @@ where
                 let guard = self.guard(table, hash, pass);
                 guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
             }
-            Entered::Contended | Entered::Waits => {
+            Entered::Contended => Poll::Pending,
+            Entered::Waits(ticket) => {
                 self.queued = Some(Queued {
                     table,
                     hash,
                     attempt,
+                    ticket,
                     generation: fork::generation(),
                 });
                 Poll::Pending
@@ -285,7 +288,7 @@ impl<K: Send> Queued<'_, K> {
         Q: Eq + ?Sized,
     {
         if self.generation == fork::generation() {
-            let claim = Claim::Attempt(self.attempt);
+            let claim = Claim::Attempt(self.attempt, self.ticket);
             let same = |kept: &K| kept.borrow() == key;
             self.table.leave(self.hash, same, claim);
         }

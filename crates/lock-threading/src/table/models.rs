@@ -93,7 +93,7 @@ impl Shared {
         let attempt = OwnerToken::mint();
         match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
             Entered::Holds(pass) => return pass.number,
-            Entered::Waits => {}
+            Entered::Waits(_) => {}
             Entered::Contended => panic!("contended although it may wait"),
         }
         loop {
@@ -113,8 +113,8 @@ impl Shared {
                 self.inside(key, pass.number);
                 assert!(self.table.release(HASH, pass.number));
             }
-            Entered::Waits => {
-                let claim = Claim::Attempt(attempt);
+            Entered::Waits(ticket) => {
+                let claim = Claim::Attempt(attempt, ticket);
                 assert!(self.table.leave(HASH, |kept| *kept == key, claim));
             }
             Entered::Contended => panic!("contended although it may wait"),
@@ -276,7 +276,7 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -
         };
     let left = table
         .release_attempt(HASH, attempt.counter())
-        .unwrap_or_else(|_| table.leave(HASH, |_| true, Claim::Attempt(attempt)));
+        .unwrap_or_else(|_| table.leave(HASH, |_| true, Claim::Attempt(attempt, None)));
     assert_eq!(left, holds, "it held, and was not there when it left");
     holds
 }

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
-use lock_core::{KeyQueue, Mode, OwnerToken, Party};
+use lock_core::{KeyQueue, Mode, OwnerToken, Party, Ticket};
 
 use super::slots::Front;
 use super::{Ask, Claim, Details, Held, Pass, Seat, Wakers, seat};
@@ -134,21 +134,23 @@ impl<D: Details> State<D> {
             (Self::Single { number, .. }, Claim::Number(claimed)) => {
                 (*number == claimed).then_some(Claimed::Single)
             }
-            (Self::Single { details, .. }, Claim::Attempt(attempt)) => {
+            (Self::Single { details, .. }, Claim::Attempt(attempt, _)) => {
                 (details.attempt() == Some(attempt)).then_some(Claimed::Single)
             }
             (Self::Queue(queue), Claim::Number(claimed)) => queue
                 .holders()
                 .find(|holder| holder.data.number == claimed)
-                .map(|holder| Claimed::Party(holder.attempt)),
-            (Self::Queue(_), Claim::Attempt(attempt)) => Some(Claimed::Party(attempt)),
+                .map(|holder| Claimed::Party(holder.attempt, None)),
+            (Self::Queue(_), Claim::Attempt(attempt, ticket)) => {
+                Some(Claimed::Party(attempt, ticket))
+            }
         }
     }
 }
 
 enum Claimed {
     Single,
-    Party(OwnerToken),
+    Party(OwnerToken, Option<Ticket>),
 }
 
 impl<K, D: Details> Room<K, D> {
@@ -209,7 +211,7 @@ impl<K, D: Details> Room<K, D> {
         let is_it = |entry: &Entry<K, D>| match claim {
             // A number is one hold of the slot; no need to look at the key.
             Claim::Number(_) => entry.hash == hash && entry.state.claimed(claim).is_some(),
-            Claim::Attempt(_) => entry.hash == hash && same(&entry.key),
+            Claim::Attempt(..) => entry.hash == hash && same(&entry.key),
         };
         let Place::Occupied(mut place) = self.entries.entry(hash, is_it, |entry| entry.hash) else {
             return false;
@@ -219,8 +221,12 @@ impl<K, D: Details> Room<K, D> {
             return false;
         };
         let kept_crowded = state.keeps_crowded();
-        if let (State::Queue(queue), Claimed::Party(attempt)) = (&mut *state, claimed) {
-            let Some(party) = queue.withdraw(attempt) else {
+        if let (State::Queue(queue), Claimed::Party(attempt, ticket)) = (&mut *state, claimed) {
+            let party = match ticket {
+                Some(ticket) => queue.withdraw_with(ticket, attempt),
+                None => queue.withdraw(attempt),
+            };
+            let Some(party) = party else {
                 return false;
             };
             left.waker = party.data.waker;

@@ -350,3 +350,6 @@ impl Drop for Tracked {
         }
     }
 }
+
+#[cfg(all(test, feature = "threading"))]
+mod tests;

@@ -5,15 +5,16 @@
 //! which `ThreadSanitizer` watches. Run them by `cargo xtask models`, which also checks how many
 //! executions there were.
 
+mod world;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering as Plain};
-use std::task::{Poll, Wake, Waker};
 
-use lock_core::{Mode, OwnerToken};
+use lock_core::OwnerToken;
 
-use super::{Ask, Claim, Details, Entered, Held, Table};
+use super::{Claim, Details, Entered, Held, Table};
 use crate::Fairness;
-use crate::sync::{AtomicBool, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, Ordering};
+use world::{Count, HASH, Shared, ask, held};
 
 #[cfg(loom)]
 use loom::thread;
@@ -21,189 +22,6 @@ use loom::thread;
 use shuttle::thread;
 #[cfg(races)]
 use std::thread;
-
-/// Every key of the models has the same slot; some are the same key.
-const HASH: u64 = 0;
-
-/// What the lock protects: two who are inside at once are a race that the checker reports, or an
-/// update that is lost.
-struct Shared {
-    table: Table<u64, ()>,
-    value: [UnsafeCell<u64>; 2],
-    last_number: [UnsafeCell<u64>; 2],
-}
-
-#[expect(unsafe_code, reason = "the point of the model")]
-// SAFETY: what the models check is that the table makes accesses exclusive.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            table: Table::new(1),
-            value: [UnsafeCell::new(0), UnsafeCell::new(0)],
-            last_number: [UnsafeCell::new(0), UnsafeCell::new(0)],
-        })
-    }
-
-    /// The section: not atomic, and the fencing number must have risen.
-    fn inside(&self, key: u64, number: u64) {
-        let at = key as usize;
-        #[expect(unsafe_code, reason = "the point of the model")]
-        self.value[at].with_mut(|value| {
-            // SAFETY: the lock of this key is held.
-            unsafe {
-                *value += 1;
-            }
-        });
-        #[expect(unsafe_code, reason = "the point of the model")]
-        self.last_number[at].with_mut(|last| {
-            // SAFETY: as above.
-            unsafe {
-                assert!(*last < number, "a fencing number went back");
-                *last = number;
-            }
-        });
-    }
-
-    fn sections(&self, key: u64) -> u64 {
-        #[expect(unsafe_code, reason = "the point of the model")]
-        self.value[key as usize].with(|value| {
-            // SAFETY: all threads are joined.
-            unsafe { *value }
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.table.len() == 0
-    }
-
-    /// Waits until it holds, runs the section, and releases.
-    fn lock_and_release(&self, key: u64, fairness: Fairness) {
-        let number = self.lock(key, fairness);
-        self.inside(key, number);
-        assert!(self.table.release(HASH, number), "the hold was not there");
-    }
-
-    fn lock(&self, key: u64, fairness: Fairness) -> u64 {
-        if let Some(number) = self.table.try_hold(HASH, None, false, || held(key)) {
-            return number;
-        }
-        let waiter = Waiter::new();
-        let attempt = OwnerToken::mint();
-        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
-            Entered::Holds(pass) => return pass.number,
-            Entered::Waits(_) => {}
-            Entered::Contended => panic!("contended although it may wait"),
-        }
-        loop {
-            waiter.park();
-            if let Some(Poll::Ready(pass)) = self.look(key, attempt, &waiter.waker) {
-                return pass.number;
-            }
-        }
-    }
-
-    /// Queues, unless it holds at once, and leaves without having looked again.
-    fn queue_and_leave(&self, key: u64, fairness: Fairness) {
-        let waiter = Waiter::new();
-        let attempt = OwnerToken::mint();
-        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
-            Entered::Holds(pass) => {
-                self.inside(key, pass.number);
-                assert!(self.table.release(HASH, pass.number));
-            }
-            Entered::Waits(ticket) => {
-                let claim = Claim::Attempt(attempt, ticket);
-                assert!(self.table.leave(HASH, |kept| *kept == key, claim));
-            }
-            Entered::Contended => panic!("contended although it may wait"),
-        }
-    }
-
-    fn ask(
-        &self,
-        key: u64,
-        attempt: OwnerToken,
-        fairness: Fairness,
-        waker: Option<&Waker>,
-    ) -> Entered {
-        let ask = ask(attempt, fairness, waker);
-        let entered = self.table.enter(&ask, |kept| *kept == key, || key, ());
-        entered.unwrap_or_else(|refused| panic!("{refused:?}"))
-    }
-
-    fn look(&self, key: u64, attempt: OwnerToken, waker: &Waker) -> Option<Poll<super::Pass>> {
-        self.table.poll(HASH, |kept| *kept == key, attempt, waker)
-    }
-}
-
-fn ask(attempt: OwnerToken, fairness: Fairness, waker: Option<&Waker>) -> Ask<'_> {
-    Ask {
-        hash: HASH,
-        mode: Mode::Exclusive,
-        priority: 0,
-        attempt,
-        fairness,
-        waker,
-    }
-}
-
-fn held(key: u64) -> Held<u64, ()> {
-    Held { key, details: () }
-}
-
-/// A thread that sleeps until it is woken.
-struct Waiter {
-    waker: Waker,
-}
-
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-impl Waiter {
-    fn new() -> Self {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        Self { waker }
-    }
-
-    fn park(&self) {
-        thread::park();
-    }
-}
-
-/// Counts executions, and says how many there were.
-struct Count {
-    name: &'static str,
-    executions: AtomicUsize,
-}
-
-impl Count {
-    const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            executions: AtomicUsize::new(0),
-        }
-    }
-
-    fn one(&self) {
-        self.executions.fetch_add(1, Plain::Relaxed);
-    }
-
-    #[expect(
-        clippy::print_stdout,
-        reason = "the task that runs the models reads it"
-    )]
-    fn report(&self) {
-        let executions = self.executions.load(Plain::Relaxed);
-        println!("model {}: {executions} executions", self.name);
-    }
-}
 
 /// Two threads on one key: the slot, moving to the room, hand-over, eviction.
 fn two_on_one_key(fairness: Fairness) {

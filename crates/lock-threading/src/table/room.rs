@@ -230,6 +230,7 @@ impl<K, D: Details> Room<K, D> {
                 return false;
             };
             left.waker = party.data.waker;
+            front.forget_let_in(attempt.counter());
             seat::admit(queue, None, front, wakers);
             if !queue.is_idle() {
                 front.note(kept_crowded, state.keeps_crowded());

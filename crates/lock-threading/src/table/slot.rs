@@ -267,6 +267,13 @@ impl<T> Slot<T> {
         }
     }
 
+    /// The attempt has left the room. Crowded, with the mutex.
+    pub(super) fn forget_let_in(&self, attempt: u64) {
+        if self.attempt.load(Ordering::Relaxed) == attempt | LET_IN {
+            self.attempt.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// The number of an attempt that was let in by the room and has not left, if it was told.
     #[inline]
     pub(super) fn let_in(&self, attempt: u64) -> Option<u64> {

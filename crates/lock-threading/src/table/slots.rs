@@ -198,6 +198,11 @@ impl<T> Front<'_, T> {
         number
     }
 
+    /// Whoever may have been let in has left.
+    pub(crate) fn forget_let_in(&self, attempt: u64) {
+        self.0.forget_let_in(attempt);
+    }
+
     /// Whether an entry of the room keeps the slot crowded may have changed.
     pub(crate) fn note(&self, before: bool, now: bool) {
         self.0.count_behind(i64::from(now) - i64::from(before));

@@ -1,0 +1,195 @@
+//! What the models share: a table, what it protects, and threads that sleep and wake.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as Plain};
+use std::task::{Poll, Wake, Waker};
+
+use lock_core::{Mode, OwnerToken};
+
+use super::super::{Ask, Claim, Entered, Held, Pass, Table};
+use super::thread;
+use crate::Fairness;
+use crate::sync::UnsafeCell;
+
+/// Every key of the models has the same slot; some are the same key.
+pub(super) const HASH: u64 = 0;
+
+/// What the lock protects: two who are inside at once are a race that the checker reports, or an
+/// update that is lost.
+pub(super) struct Shared {
+    pub(super) table: Table<u64, ()>,
+    value: [UnsafeCell<u64>; 2],
+    last_number: [UnsafeCell<u64>; 2],
+}
+
+#[expect(unsafe_code, reason = "the point of the model")]
+// SAFETY: what the models check is that the table makes accesses exclusive.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: Table::new(1),
+            value: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            last_number: [UnsafeCell::new(0), UnsafeCell::new(0)],
+        })
+    }
+
+    /// The section: not atomic, and the fencing number must have risen.
+    pub(super) fn inside(&self, key: u64, number: u64) {
+        let at = key as usize;
+        #[expect(unsafe_code, reason = "the point of the model")]
+        self.value[at].with_mut(|value| {
+            // SAFETY: the lock of this key is held.
+            unsafe {
+                *value += 1;
+            }
+        });
+        #[expect(unsafe_code, reason = "the point of the model")]
+        self.last_number[at].with_mut(|last| {
+            // SAFETY: as above.
+            unsafe {
+                assert!(*last < number, "a fencing number went back");
+                *last = number;
+            }
+        });
+    }
+
+    pub(super) fn sections(&self, key: u64) -> u64 {
+        #[expect(unsafe_code, reason = "the point of the model")]
+        self.value[key as usize].with(|value| {
+            // SAFETY: all threads are joined.
+            unsafe { *value }
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    /// Waits until it holds, runs the section, and releases.
+    pub(super) fn lock_and_release(&self, key: u64, fairness: Fairness) {
+        let number = self.lock(key, fairness);
+        self.inside(key, number);
+        assert!(self.table.release(HASH, number), "the hold was not there");
+    }
+
+    pub(super) fn lock(&self, key: u64, fairness: Fairness) -> u64 {
+        if let Some(number) = self.table.try_hold(HASH, None, false, || held(key)) {
+            return number;
+        }
+        let waiter = Waiter::new();
+        let attempt = OwnerToken::mint();
+        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
+            Entered::Holds(pass) => return pass.number,
+            Entered::Waits(_) => {}
+            Entered::Contended => panic!("contended although it may wait"),
+        }
+        loop {
+            waiter.park();
+            if let Some(Poll::Ready(pass)) = self.look(key, attempt, &waiter.waker) {
+                return pass.number;
+            }
+        }
+    }
+
+    /// Queues, unless it holds at once, and leaves without having looked again.
+    pub(super) fn queue_and_leave(&self, key: u64, fairness: Fairness) {
+        let waiter = Waiter::new();
+        let attempt = OwnerToken::mint();
+        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
+            Entered::Holds(pass) => {
+                self.inside(key, pass.number);
+                assert!(self.table.release(HASH, pass.number));
+            }
+            Entered::Waits(ticket) => {
+                let claim = Claim::Attempt(attempt, ticket);
+                assert!(self.table.leave(HASH, |kept| *kept == key, claim));
+            }
+            Entered::Contended => panic!("contended although it may wait"),
+        }
+    }
+
+    pub(super) fn ask(
+        &self,
+        key: u64,
+        attempt: OwnerToken,
+        fairness: Fairness,
+        waker: Option<&Waker>,
+    ) -> Entered {
+        let ask = ask(attempt, fairness, waker);
+        let entered = self.table.enter(&ask, |kept| *kept == key, || key, ());
+        entered.unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    pub(super) fn look(&self, key: u64, attempt: OwnerToken, waker: &Waker) -> Option<Poll<Pass>> {
+        self.table.poll(HASH, |kept| *kept == key, attempt, waker)
+    }
+}
+
+pub(super) fn ask(attempt: OwnerToken, fairness: Fairness, waker: Option<&Waker>) -> Ask<'_> {
+    Ask {
+        hash: HASH,
+        mode: Mode::Exclusive,
+        priority: 0,
+        attempt,
+        fairness,
+        waker,
+    }
+}
+
+pub(super) fn held(key: u64) -> Held<u64, ()> {
+    Held { key, details: () }
+}
+
+/// A thread that sleeps until it is woken.
+pub(super) struct Waiter {
+    pub(super) waker: Waker,
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Waiter {
+    pub(super) fn new() -> Self {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        Self { waker }
+    }
+
+    pub(super) fn park(&self) {
+        thread::park();
+    }
+}
+
+/// Counts executions, and says how many there were.
+pub(super) struct Count {
+    name: &'static str,
+    executions: AtomicUsize,
+}
+
+impl Count {
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            executions: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn one(&self) {
+        self.executions.fetch_add(1, Plain::Relaxed);
+    }
+
+    #[expect(
+        clippy::print_stdout,
+        reason = "the task that runs the models reads it"
+    )]
+    pub(super) fn report(&self) {
+        let executions = self.executions.load(Plain::Relaxed);
+        println!("model {}: {executions} executions", self.name);
+    }
+}

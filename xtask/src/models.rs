@@ -21,6 +21,7 @@ const LOOM: Checker = Checker {
         ("two-on-one-key", 50),
         ("two-that-barge", 50),
         ("two-keys-of-one-slot", 150),
+        ("let-in-beside-another", 600),
         ("an-open-slot", 400),
         ("seen-or-sees", 75),
         ("an-attempt-leaves", 50),
@@ -35,6 +36,7 @@ const SHUTTLE: Checker = Checker {
     least: &[
         ("two-on-one-key", 20_000),
         ("two-keys-of-one-slot", 20_000),
+        ("let-in-beside-another", 20_000),
         ("an-open-slot", 20_000),
         ("a-waiter-leaves", 20_000),
         ("a-waiter-leaves-before-another", 20_000),
@@ -50,6 +52,7 @@ const RACES: Checker = Checker {
     least: &[
         ("two-on-one-key", 500),
         ("two-keys-of-one-slot", 500),
+        ("let-in-beside-another", 500),
         ("an-open-slot", 500),
         ("a-waiter-leaves", 500),
         ("a-waiter-leaves-before-another", 500),

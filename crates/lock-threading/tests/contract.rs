@@ -65,6 +65,23 @@ fn asking_again_while_waiting_takes_no_second_place() {
 }
 
 #[test]
+fn an_attempt_that_was_let_in_and_abandoned_is_not_granted() {
+    let backend = ThreadingBackend::new();
+    let lock = Lock::new(Arc::new(backend.clone()), key());
+    let held = lock.acquire().wait().unwrap();
+    let request = Request::new(OwnerToken::mint(), Mode::Exclusive, Wait::Forever);
+    let mut context = Context::from_waker(Waker::noop());
+    let Step::Waiting(mut step) = backend.acquire(&key(), &request) else {
+        panic!("answered at once");
+    };
+    assert!(step.as_mut().poll(&mut context).is_pending());
+    drop(held);
+    backend.abandon(&key(), request.attempt);
+    assert!(step.as_mut().poll(&mut context).is_pending());
+    assert_eq!(backend.keys_in_use(), 0);
+}
+
+#[test]
 fn a_refused_downgrade_leaves_the_hold_as_it_was() {
     let lock = lock();
     let mut guard = lock.acquire().wait().unwrap();

@@ -8,13 +8,14 @@
 mod world;
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use lock_core::OwnerToken;
 
 use super::{Claim, Details, Entered, Held, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
-use world::{Count, HASH, Shared, ask, held};
+use world::{Count, HASH, Shared, Waiter, ask, held};
 
 #[cfg(loom)]
 use loom::thread;
@@ -141,6 +142,28 @@ fn a_waiter_leaves(fairness: Fairness) {
     shared.lock_and_release(0, Fairness::FirstCome);
 }
 
+/// A waiter is let in, and looks while a neighbour in the slot gets a number.
+fn one_is_let_in_beside_another_key() {
+    let shared = Shared::new();
+    let number = shared.lock(0, Fairness::FirstCome);
+    let (attempt, waiter) = (OwnerToken::mint(), Waiter::new());
+    let asked = shared.ask(0, attempt, Fairness::FirstCome, Some(&waiter.waker));
+    assert!(matches!(asked, Entered::Waits(_)), "{asked:?}");
+    let there = Arc::clone(&shared);
+    let neighbour = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
+    shared.inside(0, number);
+    assert!(shared.table.release(HASH, number));
+    let found = shared.look(0, attempt, &waiter.waker);
+    let Some(Poll::Ready(pass)) = found else {
+        panic!("not let in: {found:?}");
+    };
+    shared.inside(0, pass.number);
+    assert!(shared.table.release(HASH, pass.number), "not its number");
+    neighbour.join().unwrap();
+    assert_eq!((shared.sections(0), shared.sections(1)), (2, 1));
+    assert!(shared.is_empty());
+}
+
 /// A third thread waits behind one that leaves.
 fn a_waiter_leaves_before_another(fairness: Fairness) {
     let shared = Shared::new();
@@ -189,6 +212,11 @@ mod exhaustive {
     #[test]
     fn a_newcomer_and_an_open_slot() {
         check("an-open-slot", a_newcomer_takes_an_open_slot);
+    }
+
+    #[test]
+    fn a_waiter_that_is_let_in_beside_another_key() {
+        check("let-in-beside-another", one_is_let_in_beside_another_key);
     }
 
     #[test]
@@ -300,6 +328,11 @@ mod random {
     #[test]
     fn two_keys_that_share_a_slot() {
         check("two-keys-of-one-slot", two_keys_of_one_slot);
+    }
+
+    #[test]
+    fn a_waiter_that_is_let_in_beside_another_key() {
+        check("let-in-beside-another", one_is_let_in_beside_another_key);
     }
 
     #[test]

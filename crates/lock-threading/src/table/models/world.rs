@@ -86,10 +86,11 @@ impl Shared {
             Entered::Contended => panic!("contended although it may wait"),
         }
         loop {
-            waiter.park();
+            // Also before it was woken: others may look at any time.
             if let Some(Poll::Ready(pass)) = self.look(key, attempt, &waiter.waker) {
                 return pass.number;
             }
+            waiter.park();
         }
     }
 

@@ -152,18 +152,25 @@ impl<K: Send, D: Details> Table<K, D> {
         self.slots.glimpse(hash)
     }
 
+    /// Whether the slot is taken by another key, which nobody else has to do with; then this key is
+    /// most likely free.
+    #[inline]
+    pub(crate) fn is_beside_another(&self, hash: u64) -> bool {
+        self.slots.has_another(hash)
+    }
+
     /// Holds at once, queues, or says that the key is contended. `make` makes the key, if nobody has
     /// brought it yet; it runs with nothing locked.
     pub(crate) fn enter(
         &self,
         ask: &Ask<'_>,
         same: impl Fn(&K) -> bool,
-        make: impl FnOnce() -> K,
+        make: impl Fn() -> K,
         details: D,
     ) -> Result<Entered, Refused> {
         // What is not used of this is dropped once nothing is locked.
         let mut newcomer = Newcomer {
-            key: None,
+            key: self.is_beside_another(ask.hash).then(&make),
             details: Some(details),
             waker: ask.waker.cloned(),
         };

@@ -111,6 +111,12 @@ where
         table: &'a Table<K, ()>,
         hash: u64,
     ) -> std::result::Result<KeyGuard<'a, K>, Refused> {
+        if self.options.mode == Mode::Exclusive
+            && table.is_beside_another(hash)
+            && let Some(guard) = self.try_crowded(table, hash)
+        {
+            return Ok(guard);
+        }
         let may_barge =
             self.locks.threads == Fairness::Barging && self.options.mode == Mode::Exclusive;
         if may_barge && let Some(number) = spin(table, hash, || hold_alone(table, hash, self.key)) {

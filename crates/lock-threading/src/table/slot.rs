@@ -212,6 +212,13 @@ impl<T> Slot<T> {
         }
     }
 
+    /// Whether a key of another tag is alone in the slot.
+    #[inline]
+    pub(super) fn has_another(&self, tag: u64) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & (BUSY | CROWDED) == 0 && number_of(word) != 0 && word >> TAG_SHIFT != tag
+    }
+
     /// Binds the slot to the mutex of its room, which the caller has.
     pub(super) fn crowd(&self) {
         let mut turns = 0;

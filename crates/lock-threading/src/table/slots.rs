@@ -118,6 +118,12 @@ impl<T: Send, R: Default> Slots<T, R> {
         self.slot(hash).glimpse(tag(hash))
     }
 
+    /// Whether another key is alone in the slot of `hash`, as far as one can see.
+    #[inline]
+    pub(crate) fn has_another(&self, hash: u64) -> bool {
+        self.slot(hash).has_another(tag(hash))
+    }
+
     /// Opens the room behind the slot of `hash`.
     #[inline]
     pub(crate) fn open(&self, hash: u64) -> Open<'_, T, R> {

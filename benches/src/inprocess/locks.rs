@@ -44,7 +44,7 @@ impl AsyncLocks for Ours {
 
     #[inline]
     fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
-        KeyedLocks::acquire(self, key)
+        Self::acquire(self, key)
     }
 
     #[inline]

@@ -92,12 +92,7 @@ where
     #[inline(never)]
     fn try_crowded(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
         let ask = self.ask(hash, OwnerToken::mint(), self.locks.threads, None);
-        match table.enter(
-            &ask,
-            |kept| kept.borrow() == self.key,
-            || self.key.to_owned(),
-            (),
-        ) {
+        match self.enter(table, &ask) {
             Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
             Ok(Entered::Contended | Entered::Waits(_)) | Err(_) => None,
         }
@@ -111,6 +106,7 @@ where
         table: &'a Table<K, ()>,
         hash: u64,
     ) -> std::result::Result<KeyGuard<'a, K>, Refused> {
+        // Then there is no need to get ready to park.
         if self.options.mode == Mode::Exclusive
             && table.is_beside_another(hash)
             && let Some(guard) = self.try_crowded(table, hash)
@@ -159,12 +155,7 @@ where
         let (table, hash) = (self.locks.table(), self.hash());
         let attempt = OwnerToken::mint();
         let ask = self.ask(hash, attempt, fairness, Some(waker));
-        match table.enter(
-            &ask,
-            |kept| kept.borrow() == self.key,
-            || self.key.to_owned(),
-            (),
-        )? {
+        match self.enter(table, &ask)? {
             Entered::Holds(pass) => {
                 let guard = self.guard(table, hash, pass);
                 guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
@@ -208,6 +199,11 @@ where
             }
             Some(Poll::Pending) | None => Poll::Pending,
         }
+    }
+
+    fn enter(&self, table: &Table<K, ()>, ask: &Ask<'_>) -> std::result::Result<Entered, Refused> {
+        let same = |kept: &K| kept.borrow() == self.key;
+        table.enter(ask, same, || self.key.to_owned(), ())
     }
 
     fn ask<'w>(

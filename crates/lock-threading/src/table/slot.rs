@@ -31,7 +31,7 @@ pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 ///
 /// Invariant: `content` is initialised exactly while `number` is not 0 and `BUSY` is not set.
 ///
-/// Invariant: `content` and `last` belong to
+/// Invariant: `content`, and to write to `last`, belong to
 /// - whoever set `BUSY`, which takes a swap from a word without `BUSY` and `CROWDED`, until it stores
 ///   another word;
 /// - while `CROWDED` is set: whoever has the mutex of the slot's room, for no swap of the first kind
@@ -42,6 +42,11 @@ pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 /// releasing store or unlock that ended the one before.
 ///
 /// What is `LIGHT` may be forgotten: a swap to a free word ends it, without access to `content`.
+///
+/// Invariant: while `attempt` is marked [`LET_IN`], nobody is in the slot, that attempt holds in the
+/// room, and `last` is its number. Both change under the mutex only: the mark is taken off before
+/// another number is stored and when the attempt leaves, and no attempt is marked twice. So a waiter
+/// that finds its own mark before and after it has read `last` has its number.
 ///
 /// Every swap acquires. So whoever raises a flag elsewhere and then looks at a slot under the mutex
 /// either sees a holder, or is seen: whoever takes or leaves the slot later finds the flag raised.

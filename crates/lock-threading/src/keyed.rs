@@ -41,7 +41,7 @@ const SLOTS: usize = 1 << 16;
 /// Not re-entrant: a second acquire of a key waits for the first, also in the same task. The key is
 /// cloned for each hold, so keys that are cheap to clone are cheap to lock.
 ///
-/// `Hash`, `Eq` and `Clone` of the key must not use the same `KeyedLocks`; its `Drop` may.
+/// `Eq` of the key must not use the same `KeyedLocks`; its `Hash`, `Clone` and `Drop` may.
 ///
 /// After a `fork` the child starts with no key held, and guards copied into it release nothing.
 pub struct KeyedLocks<K, S = RandomState> {

@@ -112,8 +112,8 @@ impl<K: Send, D: Details> Table<K, D> {
         }
     }
 
-    /// Holds at once, exclusively, if nobody is near. `make` says what is to be kept; it runs while
-    /// others wait for the slot.
+    /// Holds at once, exclusively, if nobody is near. `make` says what is to be kept; it runs with
+    /// nothing locked.
     #[inline]
     pub(crate) fn try_hold(
         &self,

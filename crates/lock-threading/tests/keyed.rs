@@ -7,7 +7,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -154,6 +154,36 @@ fn timeouts_and_panics_leave_nothing() {
     }
     std::panic::set_hook(silent);
     assert_eq!(locks.keys_in_use(), 0);
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Fussy(u64);
+
+/// One slot, which all of them share.
+static FUSSY: LazyLock<KeyedLocks<Fussy>> = LazyLock::new(|| KeyedLocks::new().with_slots(1));
+
+impl Clone for Fussy {
+    fn clone(&self) -> Self {
+        assert!(self.0 != 0, "cannot be cloned");
+        if self.0 == 1 {
+            drop(FUSSY.acquire(&Self(2)).wait());
+        }
+        Self(self.0)
+    }
+}
+
+#[test]
+fn a_key_may_panic_or_use_the_locks_while_it_is_cloned() {
+    let silent = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for beside in [None, Some(Fussy(3))] {
+        let _beside = beside.as_ref().map(|key| FUSSY.acquire(key).wait());
+        let panicked = catch_unwind(|| drop(FUSSY.acquire(&Fussy(0)).wait()));
+        assert!(panicked.is_err());
+        drop(FUSSY.acquire(&Fussy(1)).wait());
+    }
+    std::panic::set_hook(silent);
+    assert_eq!(FUSSY.keys_in_use(), 0);
 }
 
 #[test]

@@ -92,15 +92,6 @@ pub(crate) enum Glimpse {
     Late,
 }
 
-/// Frees the slot when a key panics that is cloned into it.
-struct FreeAgain<'a>(&'a AtomicU64);
-
-impl Drop for FreeAgain<'_> {
-    fn drop(&mut self) {
-        self.0.store(FREE, Ordering::Release);
-    }
-}
-
 /// What was in a slot, to be dropped once nothing is locked.
 #[derive(Debug)]
 pub(crate) struct Left<T>(Option<T>);
@@ -135,8 +126,8 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Takes the slot if it is free, and answers with the number of the hold. `make` runs while
-    /// others wait for the slot, and only if it is ours. The attempt is noted only if somebody will
+    /// Takes the slot if it is free, and answers with the number of the hold. `make` runs before that,
+    /// if the slot looks free. The attempt is noted only if somebody will
     /// [leave by it](super::slots::Slots::try_leave_by_attempt). What is light is not dropped.
     #[inline]
     pub(super) fn try_hold(
@@ -146,17 +137,20 @@ impl<T> Slot<T> {
         is_light: bool,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
+        if self.word.load(Ordering::Relaxed) != FREE {
+            return None;
+        }
+        // Before the swap: what is stored to make it need not have arrived when the slot is left.
+        let content = make();
         self.word
             .compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed)
             .ok()?;
-        let unless_held = FreeAgain(&self.word);
         let number = self.last.load(Ordering::Relaxed) + 1;
         if number > LAST_NUMBER {
+            self.word.store(FREE, Ordering::Release);
             return None;
         }
-        let content = make();
         self.last.store(number, Ordering::Relaxed);
-        std::mem::forget(unless_held);
         self.fill(held(tag, number, is_light), attempt, content);
         Some(number)
     }
@@ -372,9 +366,9 @@ fn write_by_words<T>(place: &mut MaybeUninit<T>, value: T) {
     for at in 0..size_of::<T>() / WORD {
         #[expect(unsafe_code, reason = "copies a value in pieces")]
         // SAFETY: both are aligned, and have this many words, which may be padding. The value is not
-        // used or dropped here any more.
+        // used or dropped here any more. Volatile, so that words are not joined.
         unsafe {
-            to.add(at).write(from.add(at).read_volatile());
+            to.add(at).write_volatile(from.add(at).read());
         }
     }
 }

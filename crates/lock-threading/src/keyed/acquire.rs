@@ -88,10 +88,24 @@ where
         }
     }
 
+    /// One attempt, for a key that somebody is near.
     #[cold]
     #[inline(never)]
     fn try_crowded(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
-        let ask = self.ask(hash, OwnerToken::mint(), self.locks.threads, None);
+        self.enter_now(table, hash)
+    }
+
+    /// The same within an acquire: inlined, so that the guard is made where it stays.
+    #[inline(always)]
+    fn enter_now(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
+        let ask = Ask {
+            hash,
+            mode: Mode::Exclusive,
+            priority: self.options.priority,
+            attempt: OwnerToken::mint(),
+            fairness: self.locks.threads,
+            waker: None,
+        };
         match self.enter(table, &ask) {
             Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
             Ok(Entered::Contended | Entered::Waits(_)) | Err(_) => None,
@@ -109,7 +123,7 @@ where
         // Then there is no need to get ready to park.
         if self.options.mode == Mode::Exclusive
             && table.is_beside_another(hash)
-            && let Some(guard) = self.try_crowded(table, hash)
+            && let Some(guard) = self.enter_now(table, hash)
         {
             return Ok(guard);
         }

@@ -487,9 +487,10 @@ fn enter_entry<K, D: Details>(
         return Ok(Entered::Contended);
     };
     if may_enter {
-        let party = seat::party(ask, details, front.draw(), None);
+        let party = seat::party(ask, Seat::holding(front.draw(), details));
         return Ok(Entered::Holds(seat::enter(queue, party)));
     }
-    let ticket = queue.enqueue(seat::party(ask, details, 0, newcomer.waker.take()));
+    let seat = Seat::waiting(ask.fairness, newcomer.waker.take(), details);
+    let ticket = queue.enqueue(seat::party(ask, seat));
     Ok(Entered::Waits(Some(ticket)))
 }

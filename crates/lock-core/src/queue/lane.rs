@@ -16,12 +16,13 @@ pub(super) struct Lane<T> {
     pub(super) rank: i16,
     line: VecDeque<Place<T>>,
     gaps: usize,
+    /// How often the first one was bypassed. Nobody is put before it where that happens.
+    bypassed: u32,
 }
 
 #[derive(Clone, Debug)]
 struct Place<T> {
     arrival: u64,
-    bypassed: u32,
     party: Option<Party<T>>,
 }
 
@@ -31,6 +32,7 @@ impl<T> Lane<T> {
             rank,
             line: VecDeque::new(),
             gaps: 0,
+            bypassed: 0,
         }
     }
 
@@ -78,7 +80,6 @@ impl<T> Lane<T> {
     pub(super) fn insert(&mut self, arrival: u64, party: Party<T>) {
         let place = Place {
             arrival,
-            bypassed: 0,
             party: Some(party),
         };
         match self.line.back() {
@@ -93,6 +94,7 @@ impl<T> Lane<T> {
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, Party<T>)> {
         let place = self.line.pop_front()?;
+        self.bypassed = 0;
         self.close_gaps();
         Some((place.arrival, place.party?))
     }
@@ -100,6 +102,9 @@ impl<T> Lane<T> {
     pub(super) fn remove(&mut self, arrival: u64) -> Option<Party<T>> {
         let at = self.find(arrival)?;
         let party = self.line.get_mut(at)?.party.take()?;
+        if at == 0 {
+            self.bypassed = 0;
+        }
         self.gaps += 1;
         self.close_gaps();
         Some(party)
@@ -107,12 +112,11 @@ impl<T> Lane<T> {
 
     /// Counts that the first one was bypassed by someone who came after it, and how often now.
     pub(super) fn bypass_first(&mut self, by_arrival: u64) -> Option<u32> {
-        let first = self.line.front_mut()?;
-        if first.arrival >= by_arrival {
+        if self.line.front()?.arrival >= by_arrival {
             return None;
         }
-        first.bypassed += 1;
-        Some(first.bypassed)
+        self.bypassed += 1;
+        Some(self.bypassed)
     }
 
     fn find(&self, arrival: u64) -> Option<usize> {

@@ -132,6 +132,36 @@ fn a_waiter_bypassed_64_times_is_next() {
 }
 
 #[test]
+fn being_bypassed_counts_for_one_waiter_only() {
+    /// Somebody of higher priority comes and is next.
+    fn bypass(queue: &mut KeyQueue<u32>, holder: OwnerToken) -> OwnerToken {
+        let (pusher, _) = ask(queue, Mode::Exclusive, 1);
+        assert_eq!(leave(queue, holder), [pusher]);
+        pusher
+    }
+    for is_granted in [false, true] {
+        let mut queue = KeyQueue::new();
+        let (mut holder, _) = ask(&mut queue, Mode::Exclusive, 0);
+        let (first, _) = ask(&mut queue, Mode::Exclusive, 0);
+        let (second, _) = ask(&mut queue, Mode::Exclusive, 0);
+        for _ in 1..BYPASS_LIMIT {
+            holder = bypass(&mut queue, holder);
+        }
+        if is_granted {
+            assert_eq!(leave(&mut queue, holder), [first]);
+            holder = first;
+        } else {
+            assert!(queue.withdraw(first).is_some());
+        }
+        for _ in 0..BYPASS_LIMIT {
+            holder = bypass(&mut queue, holder);
+        }
+        ask(&mut queue, Mode::Exclusive, 1);
+        assert_eq!(leave(&mut queue, holder), [second]);
+    }
+}
+
+#[test]
 fn a_ticket_finds_a_waiter_that_has_moved_to_the_front() {
     let mut queue = KeyQueue::new();
     let (mut holder, _) = ask(&mut queue, Mode::Exclusive, 0);

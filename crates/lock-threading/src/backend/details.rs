@@ -142,7 +142,7 @@ pub(crate) fn report_queue(
         let seat = &party.data;
         let mut record = seat
             .details
-            .record(party.attempt, party.mode, process, seat.number);
+            .record(party.attempt, party.mode, process, seat.number());
         record.priority = party.priority;
         record
     };

@@ -89,7 +89,8 @@ impl<D: Details> State<D> {
             return (Self::Single { number, details }, Pass::exclusive(number));
         }
         let mut queue = Box::new(KeyQueue::new());
-        let pass = seat::enter(&mut queue, seat::party(ask, details, number, None));
+        let party = seat::party(ask, Seat::holding(number, details));
+        let pass = seat::enter(&mut queue, party);
         (Self::Queue(queue), pass)
     }
 
@@ -141,7 +142,7 @@ impl<D: Details> State<D> {
             }
             (Self::Queue(queue), Claim::Number(claimed)) => queue
                 .holders()
-                .find(|holder| holder.data.number == claimed)
+                .find(|holder| holder.data.number() == claimed)
                 .map(|holder| Claimed::Party(holder.attempt, None)),
             (Self::Queue(_), Claim::Attempt(attempt, ticket)) => {
                 Some(Claimed::Party(attempt, ticket))

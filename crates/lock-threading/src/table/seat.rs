@@ -1,5 +1,6 @@
 //! A holder or waiter in the queue of its key.
 
+use std::num::NonZeroU32;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -34,47 +35,101 @@ impl Pass {
 
     pub(crate) fn of<D>(holder: &Party<Seat<D>>) -> Self {
         Self {
-            number: holder.data.number,
-            permit: holder.data.permit.unwrap_or(0),
+            number: holder.data.number(),
+            permit: holder.data.permit().unwrap_or(0),
             mode: holder.mode,
         }
     }
 }
 
-/// What the queue keeps about a holder or waiter.
+/// What the queue keeps about a holder or waiter. Small, for a long line is looked at where it no
+/// longer fits a cache.
 #[derive(Debug)]
 pub(crate) struct Seat<D> {
     pub(crate) details: D,
-    /// 0 while it waits.
-    pub(crate) number: u64,
-    permit: Option<u32>,
-    fairness: Fairness,
-    /// When it was first called because the lock was free, if it lets others barge.
-    called: Option<Instant>,
+    stage: Stage,
     /// Taken when it is called.
     pub(super) waker: Option<Waker>,
 }
 
+/// How far a party has come.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// It waits until the lock is handed to it.
+    Waits,
+    /// It waits, and lets others barge.
+    LetsBarge,
+    /// It was first called then, because the lock was free, and lets others barge a while longer.
+    Called(Instant),
+    /// It holds, and has this permit, counted from 1, where there are several.
+    Holds {
+        number: u64,
+        permit: Option<NonZeroU32>,
+    },
+}
+
 impl<D: Details> Seat<D> {
     pub(super) fn holding(number: u64, details: D) -> Self {
+        let permit = None;
         Self {
             details,
-            number,
-            permit: None,
-            fairness: Fairness::FirstCome,
-            called: None,
+            stage: Stage::Holds { number, permit },
             waker: None,
         }
     }
 
+    pub(super) fn waiting(fairness: Fairness, waker: Option<Waker>, details: D) -> Self {
+        Self {
+            details,
+            stage: match fairness {
+                Fairness::FirstCome => Stage::Waits,
+                Fairness::Barging => Stage::LetsBarge,
+            },
+            waker,
+        }
+    }
+
     pub(super) fn grant(&mut self, number: u64) {
-        self.number = number;
+        let permit = None;
+        self.stage = Stage::Holds { number, permit };
         self.details.note_grant();
     }
 
+    fn call(&mut self) {
+        if let Stage::LetsBarge = self.stage {
+            self.stage = Stage::Called(Instant::now());
+        }
+    }
+
     fn lets_barge(&self) -> bool {
-        self.fairness == Fairness::Barging
-            && self.called.is_none_or(|called| elapsed(called) < PATIENCE)
+        match self.stage {
+            Stage::Waits | Stage::Holds { .. } => false,
+            Stage::LetsBarge => true,
+            Stage::Called(first) => elapsed(first) < PATIENCE,
+        }
+    }
+
+    fn give_permit(&mut self, given: u32) {
+        if let Stage::Holds { permit, .. } = &mut self.stage {
+            *permit = NonZeroU32::new(given.saturating_add(1));
+        }
+    }
+}
+
+impl<D> Seat<D> {
+    /// 0 while it waits.
+    pub(crate) fn number(&self) -> u64 {
+        match self.stage {
+            Stage::Holds { number, .. } => number,
+            Stage::Waits | Stage::LetsBarge | Stage::Called(_) => 0,
+        }
+    }
+
+    fn permit(&self) -> Option<u32> {
+        match self.stage {
+            Stage::Holds { permit, .. } => permit.map(|permit| permit.get() - 1),
+            Stage::Waits | Stage::LetsBarge | Stage::Called(_) => None,
+        }
     }
 }
 
@@ -88,21 +143,12 @@ pub(super) fn alone<D: Details>(number: u64, details: D) -> Party<Seat<D>> {
     }
 }
 
-pub(super) fn party<D: Details>(
-    ask: &Ask<'_>,
-    details: D,
-    number: u64,
-    waker: Option<Waker>,
-) -> Party<Seat<D>> {
+pub(super) fn party<D>(ask: &Ask<'_>, data: Seat<D>) -> Party<Seat<D>> {
     Party {
         attempt: ask.attempt,
         mode: ask.mode,
         priority: ask.priority,
-        data: Seat {
-            fairness: ask.fairness,
-            waker,
-            ..Seat::holding(number, details)
-        },
+        data,
     }
 }
 
@@ -153,7 +199,7 @@ pub(super) fn admit<D: Details>(
         let seat = &mut party.data;
         let stays = visitor != Some(party.attempt) && seat.lets_barge();
         if stays {
-            seat.called.get_or_insert_with(Instant::now);
+            seat.call();
         } else {
             seat.grant(match party.mode {
                 Mode::Exclusive => front.let_in(party.attempt.counter()),
@@ -172,7 +218,7 @@ pub(super) fn admit<D: Details>(
 pub(super) fn seat_permits<D: Details>(queue: &mut KeyQueue<Seat<D>>) {
     loop {
         let unseated = queue.holders().find_map(|holder| match holder.mode {
-            Mode::Permit(permits) if holder.data.permit.is_none() => {
+            Mode::Permit(permits) if holder.data.permit().is_none() => {
                 Some((holder.attempt, permits.of()))
             }
             _ => None,
@@ -183,11 +229,11 @@ pub(super) fn seat_permits<D: Details>(queue: &mut KeyQueue<Seat<D>>) {
         let taken = |permit: u32| {
             queue
                 .holders()
-                .any(|holder| holder.data.permit == Some(permit))
+                .any(|holder| holder.data.permit() == Some(permit))
         };
         let free = (0..of).find(|permit| !taken(*permit)).unwrap_or(0);
         if let Some(holder) = queue.holder_mut(attempt) {
-            holder.data.permit = Some(free);
+            holder.data.give_permit(free);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Many waiters on one key: queueing, leaving in any order, and taking turns.
 
 use std::future::Future;
+use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use anyhow::Result;
 use lock_benches::{Bar, Round, Session, Table};
 
 use crate::keys::key;
-use crate::locks::Ours;
+use crate::locks::{AsyncLocks, Keyless, Ours};
 use crate::plot::{Plot, Series};
 
 const COUNTS: [usize; 3] = [1_000, 10_000, 100_000];
@@ -18,45 +19,60 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         for count in COUNTS {
             // As many waiters in all runs, so that each is measured equally well.
             let runs = COUNTS[2] / count;
-            let seconds: f64 = (0..runs).map(|_| run(count)).sum();
-            round.record(at(count), seconds * 1e9 / runs as f64 / count as f64);
+            let each = |seconds: f64| seconds * 1e9 / runs as f64 / count as f64;
+            let ours: f64 = (0..runs).map(|_| run(&Ours::new(), count)).sum();
+            round.record(at(OURS, count), each(ours));
+            let floor = || Keyless(tokio::sync::Mutex::new(()));
+            let floor: f64 = (0..runs).map(|_| run(&floor(), count)).sum();
+            round.record(at(FLOOR, count), each(floor));
         }
         Ok(())
     })?;
     let Some(rounds) = rounds else {
         return Ok(());
     };
+    // The floor takes the same time for each waiter, but for the caches that so many no longer fit.
     let growth = |round: &Round| {
-        let by_n_log_n = |count: usize| round.get(&at(count)) / (count as f64).log2();
-        by_n_log_n(COUNTS[2]) / by_n_log_n(COUNTS[0])
+        let by_log_n = |count: usize| {
+            round.get(&at(OURS, count)) / round.get(&at(FLOOR, count)) / (count as f64).log2()
+        };
+        by_log_n(COUNTS[2]) / by_log_n(COUNTS[0])
     };
     session.judge(&rounds, &Bar::at_most("waiters-to-n-log-n", 1.0), growth);
     let mut table = Table::new([
         "waiters on one key",
         "ns per waiter",
         "ns per waiter and log2 n",
+        "tokio, no key",
     ]);
     let mut plot = Plot::logarithmic("waiters", "waiters", "ns per waiter");
-    let each = COUNTS.map(|count| (count as f64, rounds.median(&at(count))));
-    for (count, ns) in each {
+    let median = |who| COUNTS.map(|count| (count as f64, rounds.median(&at(who, count))));
+    let (ours, floor) = (median(OURS), median(FLOOR));
+    for ((count, ns), (_, floor)) in ours.into_iter().zip(floor) {
         table.row([
             format!("{count:.0}"),
             format!("{ns:.0}"),
             format!("{:.1}", ns / count.log2()),
+            format!("{floor:.0}"),
         ]);
     }
-    plot.add(Series::new("queue, leave, drain", each));
+    plot.add(Series::new("ours", ours));
+    plot.add(Series::new(FLOOR, floor));
     session.show(table);
     plot.write(session)
 }
 
-fn at(count: usize) -> String {
-    format!("ns per waiter, {count}")
+const OURS: &str = "ours";
+/// A list that knows neither priorities nor modes: whoever waits is a node of it.
+const FLOOR: &str = "tokio, no key";
+
+fn at(who: &str, count: usize) -> String {
+    format!("{who}, {count}")
 }
 
 /// Queues `count` waiters, drops every other one in random order, and lets the rest take turns.
-fn run(count: usize) -> f64 {
-    let (locks, key) = (Ours::new(), key(1));
+fn run<L: AsyncLocks>(locks: &L, count: usize) -> f64 {
+    let key = key(1);
     let mut context = Context::from_waker(Waker::noop());
     let mut order: Vec<usize> = (0..count).collect();
     let mut random = 1_u64;
@@ -69,7 +85,8 @@ fn run(count: usize) -> f64 {
     let mut waiting: Vec<_> = (0..count)
         .map(|_| Some(Box::pin(locks.acquire(&key))))
         .collect();
-    let guard = locks.acquire(&key).wait();
+    let guard = pin!(locks.acquire(&key)).poll(&mut context);
+    assert!(guard.is_ready());
     let began = Instant::now();
     for each in waiting.iter_mut().flatten() {
         assert!(each.as_mut().poll(&mut context).is_pending());

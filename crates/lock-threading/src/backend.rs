@@ -17,7 +17,7 @@ use lock_core::{
 };
 
 use crate::Fairness;
-use crate::table::{Ask, Entered, Held, Pass, Refused};
+use crate::table::{Ask, Entered, Held, Manner, Pass, Refused};
 use details::{Known, fence};
 pub use one_key::OneKey;
 use tables::{Place, Tables};
@@ -74,14 +74,16 @@ impl Tables {
             return Step::Ready(Err(error));
         }
         let table = self.current();
-        if request.mode == Mode::Exclusive && !table.is_closed() {
+        if let Some(manner) = Manner::of(request.mode)
+            && !table.is_closed()
+        {
             let counter = Some(request.attempt.counter());
             let held = || Held {
                 key: place.name.clone(),
                 details: Known::of(request, place.view),
             };
-            if let Some(number) = table.try_hold(place.hash, counter, false, held)
-                && let Some(fence) = fence(Pass::exclusive(number))
+            if let Some(number) = table.try_hold(place.hash, counter, manner, held)
+                && let Some(fence) = fence(Pass::alone(number, request.mode))
             {
                 return Step::Ready(Ok(Some(Grant {
                     attempt: request.attempt,
@@ -104,8 +106,8 @@ impl Tables {
             key: place.name.clone(),
             details: Known::plain(request, place.view),
         };
-        let is_light = place.name.is_light();
-        let number = table.try_hold(place.hash, Some(counter), is_light, held)?;
+        let manner = Manner::EXCLUSIVE.light(place.name.is_light());
+        let number = table.try_hold(place.hash, Some(counter), manner, held)?;
         FencingNumber::from_base(number)
     }
 

@@ -21,7 +21,7 @@ use crate::sync::{AtomicBool, Ordering};
 use room::{Entry, Left, Room, State};
 use seat::{NeedsWaker, Visitor};
 pub(crate) use seat::{Pass, Seat};
-pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER};
+pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER, Manner};
 use slots::{Front, Open, Slots};
 
 /// What the table's user keeps about a holder or waiter.
@@ -63,6 +63,14 @@ pub(crate) struct Ask<'a> {
     pub(crate) fairness: Fairness,
     /// Queues if it must wait, and is woken by this.
     pub(crate) waker: Option<&'a Waker>,
+}
+
+impl Ask<'_> {
+    /// Whether it must wait for such a holder. If not, then one of the two is shared, and they go
+    /// together or never will.
+    fn is_excluded_by(&self, holder: Pass) -> bool {
+        self.mode == Mode::Exclusive || holder.mode == Mode::Exclusive
+    }
 }
 
 /// The answer.
@@ -112,23 +120,23 @@ impl<K: Send, D: Details> Table<K, D> {
         }
     }
 
-    /// Holds at once, exclusively, if nobody is near. `make` says what is to be kept; it runs with
-    /// nothing locked.
+    /// Holds at once, if nobody is near. `make` says what is to be kept; it runs with nothing locked.
     #[inline]
     pub(crate) fn try_hold(
         &self,
         hash: u64,
         attempt: Option<u64>,
-        is_light: bool,
+        manner: Manner,
         make: impl FnOnce() -> Held<K, D>,
     ) -> Option<u64> {
-        self.slots.try_hold(hash, attempt, is_light, make)
+        self.slots.try_hold(hash, attempt, manner, make)
     }
 
-    /// Ends a hold. Returns whether it was there.
+    /// Ends a hold, which may be in its slot if it is of this manner. Returns whether it was there.
     #[inline]
-    pub(crate) fn release(&self, hash: u64, number: u64) -> bool {
-        self.slots.try_leave(hash, number).is_some() || self.release_crowded(hash, number)
+    pub(crate) fn release(&self, hash: u64, number: u64, manner: Manner) -> bool {
+        let left = self.slots.try_leave(hash, number, manner);
+        left.is_some() || self.release_crowded(hash, number)
     }
 
     #[cold]
@@ -194,14 +202,14 @@ impl<K: Send, D: Details> Table<K, D> {
     ) -> Result<Option<Entered>, Refused> {
         let _from_slot;
         let mut open = self.slots.open(ask.hash);
-        let number = open.holder();
+        let pass = open.holder();
         let holder = open.with_holder(|holder| same(&holder.key).then(|| holder.details.attempt()));
-        if let (Some(number), Some(Some(holder))) = (number, holder) {
+        if let (Some(pass), Some(Some(holder))) = (pass, holder) {
             if D::ASKS_AGAIN && holder == Some(ask.attempt) {
-                return Ok(Some(Entered::Holds(Pass::exclusive(number))));
+                return Ok(Some(Entered::Holds(pass)));
             }
             self.check_open()?;
-            if newcomer.waker.is_none() {
+            if newcomer.waker.is_none() && ask.is_excluded_by(pass) {
                 return Ok(Some(Entered::Contended));
             }
             _from_slot = admit_from_slot(&mut open, ask.hash, &same);
@@ -221,12 +229,12 @@ impl<K: Send, D: Details> Table<K, D> {
         let Some(details) = newcomer.details.take() else {
             return Ok(Some(Entered::Contended));
         };
-        if ask.mode == Mode::Exclusive && number.is_none() {
+        if let (Some(manner), None) = (Manner::of(ask.mode), pass) {
             // Nobody is in the slot, so there is no need for an entry.
             let counter = D::ASKS_AGAIN.then(|| ask.attempt.counter());
-            let number = open.put(counter, Held { key, details });
+            let number = open.put(manner, counter, Held { key, details });
             let number = number.unwrap_or(LAST_NUMBER + 1);
-            return Ok(Some(Entered::Holds(Pass::exclusive(number))));
+            return Ok(Some(Entered::Holds(Pass::alone(number, ask.mode))));
         }
         let number = front.draw();
         let (state, pass) = State::first(ask, number, details);
@@ -277,7 +285,7 @@ impl<K: Send, D: Details> Table<K, D> {
             };
             entry.change(&front, |state| match state {
                 State::Queue(queue) => seat::look_in(queue, visitor, &front, &mut wakers),
-                State::Single { .. } => Ok(None),
+                State::Single(_) => Ok(None),
             })
         };
         wakers.drain(..).for_each(runtime::wake);
@@ -356,17 +364,17 @@ impl<K: Send, D: Details> Table<K, D> {
     /// Visits every key in use: a holder that is alone, or the queue.
     pub(crate) fn visit(
         &self,
-        mut alone: impl FnMut(&K, &D, u64),
+        mut alone: impl FnMut(&K, &D, Pass),
         mut queued: impl FnMut(&K, &KeyQueue<Seat<D>>),
     ) {
         let alone = std::cell::RefCell::new(&mut alone);
         self.slots.visit(
-            |held, number| (alone.borrow_mut())(&held.key, &held.details, number),
+            |held, pass| (alone.borrow_mut())(&held.key, &held.details, pass),
             |room| {
                 for entry in room.entries() {
                     match &entry.state {
-                        State::Single { number, details } => {
-                            (alone.borrow_mut())(&entry.key, details, *number);
+                        State::Single(single) => {
+                            (alone.borrow_mut())(&entry.key, &single.details, single.pass());
                         }
                         State::Queue(queue) => queued(&entry.key, queue),
                     }
@@ -390,7 +398,7 @@ impl<K: Send, D: Details> Table<K, D> {
         let here = room
             .find_mut(hash, same)
             .map_or(0, |entry| match &entry.state {
-                State::Single { details, .. } => usize::from(counted(details)),
+                State::Single(single) => usize::from(counted(&single.details)),
                 State::Queue(queue) => {
                     let details = queue.holders().map(|holder| &holder.data.details);
                     details.filter(|details| counted(details)).count()
@@ -423,13 +431,13 @@ fn admit_from_slot<K, D: Details>(
     hash: u64,
     same: impl Fn(&K) -> bool,
 ) -> Option<K> {
-    let number = open.holder()?;
+    let pass = open.holder()?;
     if !open.with_holder(|holder| same(&holder.key))? {
         return None;
     }
     let held = open.take()?;
     let (room, front) = open.room();
-    room.admit_from_slot(hash, number, held, same, &front)
+    room.admit_from_slot(hash, pass, held, same, &front)
 }
 
 fn claim_slot<K, D: Details>(
@@ -437,7 +445,7 @@ fn claim_slot<K, D: Details>(
     same: impl Fn(&K) -> bool,
     claim: Claim,
 ) -> Option<Held<K, D>> {
-    let number = open.holder()?;
+    let number = open.holder()?.number;
     let is_it = open.with_holder(|holder| match claim {
         Claim::Number(claimed) => claimed == number,
         Claim::Attempt(attempt, _) => {
@@ -467,8 +475,9 @@ fn enter_entry<K, D: Details>(
         return Ok(Entered::Holds(pass));
     }
     is_open?;
-    if let State::Single { .. } = state
+    if let State::Single(single) = state
         && newcomer.waker.is_none()
+        && ask.is_excluded_by(single.pass())
     {
         return Ok(Entered::Contended);
     }

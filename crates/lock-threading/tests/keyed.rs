@@ -115,6 +115,36 @@ fn modes_share_exclude_and_conflict() {
 }
 
 #[test]
+fn whoever_barges_is_let_past_by_all_who_wait() {
+    let locks = KeyedLocks::<u64>::new().with_task_fairness(Fairness::Barging);
+    let of = |mode, priority| KeyOptions::new().mode(mode).priority(priority);
+    let permit = Mode::permit(2).unwrap();
+    for (waiting, newcomer) in [
+        (of(Mode::Exclusive, 0), of(Mode::Exclusive, -1)),
+        (of(Mode::Exclusive, 0), of(Mode::Shared, -1)),
+        (of(Mode::Exclusive, 1), of(Mode::Shared, 0)),
+    ] {
+        let guard = locks.acquire(&1).wait();
+        let mut waiting = pin!(locks.acquire_with(&1, waiting));
+        assert!(poll(waiting.as_mut()).is_pending());
+        drop(guard);
+        // The waiter was called, and is on its way.
+        assert!(poll(pin!(locks.acquire_with(&1, newcomer))).is_pending());
+        assert!(poll(waiting.as_mut()).is_ready());
+    }
+    let guard = locks.acquire(&1).wait();
+    let mut waiting = pin!(locks.acquire_with(&1, of(permit, 0)));
+    assert!(poll(waiting.as_mut()).is_pending());
+    drop(guard);
+    let shared = poll(pin!(locks.acquire_with(&1, of(Mode::Shared, 0))));
+    let Poll::Ready(Err(refused)) = shared else {
+        panic!("a mode that can never take turns with the waiter's");
+    };
+    assert_eq!(refused.kind(), ErrorKind::ModeConflict);
+    assert!(poll(waiting.as_mut()).is_ready());
+}
+
+#[test]
 fn waiters_that_are_dropped_leave_nothing() {
     let locks = KeyedLocks::<u64>::new();
     for granted_before in [false, true] {

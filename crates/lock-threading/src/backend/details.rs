@@ -121,12 +121,12 @@ pub(crate) fn fence(pass: Pass) -> Option<Fence> {
 pub(crate) fn report_alone(
     key: LockKey,
     known: &Known,
-    number: u64,
+    pass: Pass,
     process: &ProcessRecord,
 ) -> KeyReport {
     let mut report = KeyReport::idle(key);
     if let Some(attempt) = known.attempt() {
-        let record = known.record(attempt, Mode::Exclusive, process, number);
+        let record = known.record(attempt, pass.mode, process, pass.number);
         report.holders.push(record);
     }
     report

@@ -157,8 +157,8 @@ impl Tables {
         let reports = std::cell::RefCell::new(Vec::new());
         let selected = |name: &Name| name.key().ok().filter(|key| query.selects(key));
         self.current().visit(
-            |name, known, number| {
-                let report = selected(name).map(|key| report_alone(key, known, number, &process));
+            |name, known, pass| {
+                let report = selected(name).map(|key| report_alone(key, known, pass, &process));
                 reports.borrow_mut().extend(report);
             },
             |name, queue| {

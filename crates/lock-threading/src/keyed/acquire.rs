@@ -14,7 +14,7 @@ use tokio::task::coop;
 use super::guard::Hold;
 use super::{KeyGuard, KeyOptions, KeyedLocks};
 use crate::Fairness;
-use crate::table::{Ask, Claim, Entered, Glimpse, Held, LAST_NUMBER, Pass, Refused, Table};
+use crate::table::{Ask, Claim, Entered, Glimpse, Held, LAST_NUMBER, Manner, Pass, Refused, Table};
 
 /// How often a thread looks again before it parks, after twice as long each time: in all about as
 /// long as a switch of threads takes.
@@ -82,7 +82,7 @@ where
     #[inline]
     pub(super) fn try_now(&self) -> Option<KeyGuard<'a, K>> {
         let (table, hash) = (self.locks.table(), self.hash());
-        match hold_alone(table, hash, self.key) {
+        match hold_alone(table, hash, self.key, Manner::EXCLUSIVE) {
             Some(number) => Some(KeyGuard::new(table, Hold::exclusive(hash, number))),
             None => self.try_crowded(table, hash),
         }
@@ -129,7 +129,11 @@ where
         }
         let may_barge =
             self.locks.threads == Fairness::Barging && self.options.mode == Mode::Exclusive;
-        if may_barge && let Some(number) = spin(table, hash, || hold_alone(table, hash, self.key)) {
+        if may_barge
+            && let Some(number) = spin(table, hash, || {
+                hold_alone(table, hash, self.key, Manner::EXCLUSIVE)
+            })
+        {
             return Ok(KeyGuard::new(table, Hold::exclusive(hash, number)));
         }
         block_on(std::future::poll_fn(|context| {
@@ -149,11 +153,24 @@ where
             return self.poll_queued(context.waker());
         }
         let budget = std::task::ready!(coop::poll_proceed(context));
-        let outcome = self.poll_crowded(self.locks.tasks, context.waker());
+        let outcome = match self.hold_slot(self.locks.table(), self.hash()) {
+            Some(guard) => Poll::Ready(Ok(guard)),
+            None => self.poll_crowded(self.locks.tasks, context.waker()),
+        };
         if outcome.is_ready() {
             budget.made_progress();
         }
         outcome
+    }
+
+    /// Takes the slot in any mode that it knows, if nobody is near. Whoever is below the usual
+    /// priority may not, for a waiter that was called may be on its way.
+    fn hold_slot(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
+        let KeyOptions { mode, priority } = self.options;
+        let manner = Manner::of(mode).filter(|_| priority >= 0)?;
+        let number = hold_alone(table, hash, self.key, manner)?;
+        let hold = Hold::of(hash, Pass::alone(number, mode));
+        Some(KeyGuard::new(table, hold))
     }
 
     #[cold]
@@ -251,12 +268,12 @@ where
 
 /// Takes the slot, if nobody is near, and says under which number.
 #[inline]
-fn hold_alone<K, Q>(table: &Table<K, ()>, hash: u64, key: &Q) -> Option<u64>
+fn hold_alone<K, Q>(table: &Table<K, ()>, hash: u64, key: &Q, manner: Manner) -> Option<u64>
 where
     K: Borrow<Q> + Send,
     Q: ToOwned<Owned = K> + ?Sized,
 {
-    table.try_hold(hash, None, false, || Held {
+    table.try_hold(hash, None, manner, || Held {
         key: key.to_owned(),
         details: (),
     })
@@ -332,7 +349,7 @@ where
     #[inline(always)]
     pub fn wait(self) -> KeyGuard<'a, K> {
         let (table, hash) = (self.0.locks.table(), self.0.hash());
-        match hold_alone(table, hash, self.0.key) {
+        match hold_alone(table, hash, self.0.key, Manner::EXCLUSIVE) {
             Some(number) => {
                 // It has not queued, so there is nothing to end.
                 std::mem::forget(self);
@@ -393,6 +410,9 @@ where
     pub fn wait(self) -> Result<KeyGuard<'a, K>> {
         let mode = self.0.options.mode;
         let (table, hash) = (self.0.locks.table(), self.0.hash());
+        if let Some(guard) = self.0.hold_slot(table, hash) {
+            return Ok(guard);
+        }
         let waited = self.0.wait_crowded(table, hash);
         waited.map_err(|refused| refusal(mode, refused))
     }
@@ -424,7 +444,7 @@ where
             // A task that never has to wait must let others of its thread run all the same.
             let budget = std::task::ready!(coop::poll_proceed(context));
             let (table, hash) = (self.0.locks.table(), self.0.hash());
-            if let Some(number) = hold_alone(table, hash, self.0.key) {
+            if let Some(number) = hold_alone(table, hash, self.0.key, Manner::EXCLUSIVE) {
                 budget.made_progress();
                 return Poll::Ready(KeyGuard::new(table, Hold::exclusive(hash, number)));
             }

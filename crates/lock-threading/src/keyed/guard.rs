@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lock_core::{FencingNumber, FencingToken, Mode, fork};
 
 use super::KeyedLocks;
-use crate::table::{Pass, Table};
+use crate::table::{Manner, Pass, Table};
 
 /// The proof that a key is held. Dropping it releases, also on a panic.
 #[must_use = "the lock is released as soon as the guard is dropped"]
@@ -63,7 +63,12 @@ impl Hold {
 
     #[inline]
     fn end<K: Send>(self, table: &Table<K, ()>) {
-        table.release(self.hash, self.marked & !NOT_EXCLUSIVE);
+        let manner = if self.marked & NOT_EXCLUSIVE == 0 {
+            Manner::EXCLUSIVE
+        } else {
+            Manner::SHARED
+        };
+        table.release(self.hash, self.marked & !NOT_EXCLUSIVE, manner);
     }
 }
 

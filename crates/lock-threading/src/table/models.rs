@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use lock_core::OwnerToken;
 
-use super::{Claim, Details, Entered, Held, Table};
+use super::{Claim, Details, Entered, Held, Manner, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
 use world::{Count, HASH, Shared, Waiter, ask, held};
@@ -42,14 +42,28 @@ fn two_keys_of_one_slot() {
     let other = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
     let number = shared.lock(0, Fairness::FirstCome);
     // Nested, as users of two keys nest.
-    if let Some(inner) = shared.table.try_hold(HASH, None, false, || held(1)) {
-        shared.table.release(HASH, inner);
+    if let Some(inner) = shared
+        .table
+        .try_hold(HASH, None, Manner::EXCLUSIVE, || held(1))
+    {
+        shared.table.release(HASH, inner, Manner::EXCLUSIVE);
     }
     shared.inside(0, number);
-    assert!(shared.table.release(HASH, number));
+    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
     other.join().unwrap();
     assert_eq!((shared.sections(0), shared.sections(1)), (1, 1));
     assert!(shared.is_empty());
+}
+
+/// A reader, and a writer or another reader.
+fn a_reader_and(other: fn(&Shared, u64, Fairness), fairness: Fairness) {
+    let shared = Shared::new();
+    let there = Arc::clone(&shared);
+    let reader = thread::spawn(move || there.read_and_release(0, fairness));
+    other(&shared, 0, fairness);
+    reader.join().unwrap();
+    assert!(shared.is_empty());
+    shared.lock_and_release(0, fairness);
 }
 
 /// The slot is taken again while a waiter that was called is on its way.
@@ -85,8 +99,9 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -
         key: 0,
         details: known(),
     };
+    let manner = Manner::EXCLUSIVE.light(kept.is_none());
     let holds = table
-        .try_hold(HASH, Some(attempt.counter()), kept.is_none(), make)
+        .try_hold(HASH, Some(attempt.counter()), manner, make)
         .is_some()
         || {
             let ask = ask(attempt, Fairness::FirstCome, None);
@@ -127,7 +142,7 @@ fn a_holder_is_seen_or_sees() {
     let held = shared.table.holders(HASH, |key| *key == 0, |()| true);
     let (number, saw) = holder.join().unwrap();
     assert!(held == 1 || saw, "neither was seen");
-    assert!(shared.table.release(HASH, number));
+    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
     assert!(shared.is_empty());
 }
 
@@ -152,13 +167,16 @@ fn one_is_let_in_beside_another_key() {
     let there = Arc::clone(&shared);
     let neighbour = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
     shared.inside(0, number);
-    assert!(shared.table.release(HASH, number));
+    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
     let found = shared.look(0, attempt, &waiter.waker);
     let Some(Poll::Ready(pass)) = found else {
         panic!("not let in: {found:?}");
     };
     shared.inside(0, pass.number);
-    assert!(shared.table.release(HASH, pass.number), "not its number");
+    assert!(
+        shared.table.release(HASH, pass.number, Manner::EXCLUSIVE),
+        "not its number"
+    );
     neighbour.join().unwrap();
     assert_eq!((shared.sections(0), shared.sections(1)), (2, 1));
     assert!(shared.is_empty());
@@ -172,7 +190,7 @@ fn a_waiter_leaves_before_another(fairness: Fairness) {
     let leaver = thread::spawn(move || one.queue_and_leave(0, fairness));
     let waiter = thread::spawn(move || two.lock_and_release(0, fairness));
     shared.inside(0, number);
-    assert!(shared.table.release(HASH, number));
+    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
     leaver.join().unwrap();
     waiter.join().unwrap();
     assert!(shared.is_empty());
@@ -207,6 +225,27 @@ mod exhaustive {
     #[test]
     fn two_keys_that_share_a_slot() {
         check("two-keys-of-one-slot", two_keys_of_one_slot);
+    }
+
+    #[test]
+    fn two_readers() {
+        check("two-readers", || {
+            a_reader_and(Shared::read_and_release, Fairness::FirstCome);
+        });
+    }
+
+    #[test]
+    fn a_reader_and_a_writer() {
+        check("a-reader-and-a-writer", || {
+            a_reader_and(Shared::lock_and_release, Fairness::FirstCome);
+        });
+    }
+
+    #[test]
+    fn a_reader_and_a_writer_that_barge() {
+        check("a-reader-and-a-writer-that-barge", || {
+            a_reader_and(Shared::lock_and_release, Fairness::Barging);
+        });
     }
 
     #[test]
@@ -273,10 +312,10 @@ mod random {
         count.report();
     }
 
-    /// Many threads on two keys, which wait, leave and barge.
+    /// Many threads on two keys, which wait, leave, read and barge.
     fn a_crowd() {
         let shared = Shared::new();
-        let threads: Vec<_> = (0..5)
+        let threads: Vec<_> = (0..7)
             .map(|number| {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
@@ -284,6 +323,8 @@ mod random {
                     match number {
                         0 => shared.queue_and_leave(key, Fairness::Barging),
                         1 | 2 => shared.lock_and_release(key, Fairness::FirstCome),
+                        3 => shared.read_and_release(key, Fairness::FirstCome),
+                        5 => shared.read_and_release(key, Fairness::Barging),
                         _ => shared.lock_and_release(key, Fairness::Barging),
                     }
                 })

@@ -4,9 +4,9 @@ use std::task::Waker;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
-use lock_core::{KeyQueue, Mode, OwnerToken, Party, Ticket};
+use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Ticket};
 
-use super::slots::Front;
+use super::slots::{Front, Manner};
 use super::{Ask, Claim, Details, Held, Pass, Seat, Wakers, seat};
 
 /// A room that is nearly empty keeps this much space, and gives the rest back.
@@ -20,15 +20,23 @@ pub(super) struct Entry<K, D> {
     pub(super) state: State<D>,
 }
 
-/// One exclusive holder that is alone needs no queue.
+/// One exclusive or shared holder that is alone needs no queue.
 ///
 /// A queue without holders belongs to a waiter that was called and lets others barge. Nobody holds
 /// it back if the slot in front is taken meanwhile, also with this key: that holder
 /// [moves in](Room::admit_from_slot) as soon as anyone comes who has to do with the entry.
 #[derive(Debug)]
 pub(super) enum State<D> {
-    Single { number: u64, details: D },
+    Single(Single<D>),
     Queue(Box<KeyQueue<Seat<D>>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Single<D> {
+    pub(super) details: D,
+    number: u64,
+    /// Or else exclusive. Not a [`Mode`], which would make the entry half as large again.
+    is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -85,8 +93,9 @@ impl<D: Details> State<D> {
     /// function to function would cost a third of a key that stands beside another.
     #[inline(always)]
     pub(super) fn first(ask: &Ask<'_>, number: u64, details: D) -> (Self, Pass) {
-        if ask.mode == Mode::Exclusive {
-            return (Self::Single { number, details }, Pass::exclusive(number));
+        if Manner::of(ask.mode).is_some() {
+            let pass = Pass::alone(number, ask.mode);
+            return (Self::Single(Single::new(pass, details)), pass);
         }
         let mut queue = Box::new(KeyQueue::new());
         let party = seat::party(ask, Seat::holding(number, details));
@@ -98,34 +107,36 @@ impl<D: Details> State<D> {
     /// nobody of the priority that takes slots may barge.
     fn keeps_crowded(&self) -> bool {
         match self {
-            Self::Single { .. } => true,
+            Self::Single(_) => true,
             Self::Queue(queue) => {
                 let is_held = queue.holders().next().is_some();
-                is_held || queue.head().is_some_and(|head| head.priority > 0)
+                is_held
+                    || queue.head().is_some_and(|head| head.priority > 0)
+                    || matches!(queue.admits(Mode::Shared, 0), Err(Refusal::Conflict(_)))
             }
         }
     }
 
     /// The queue, which a single holder gets now.
     pub(super) fn queue(&mut self) -> &mut KeyQueue<Seat<D>> {
-        if let Self::Single { .. } = self {
+        if let Self::Single(_) = self {
             let queue = Self::Queue(Box::new(KeyQueue::new()));
             let single = std::mem::replace(self, queue);
-            if let (Self::Queue(queue), Self::Single { number, details }) = (&mut *self, single) {
-                queue.enter(seat::alone(number, details));
+            if let (Self::Queue(queue), Self::Single(single)) = (&mut *self, single) {
+                queue.enter(seat::alone(single.pass(), single.details));
             }
         }
         match self {
             Self::Queue(queue) => queue,
-            Self::Single { .. } => unreachable!("it was replaced above"),
+            Self::Single(_) => unreachable!("it was replaced above"),
         }
     }
 
     /// What a holder got.
     pub(super) fn pass_of(&mut self, attempt: OwnerToken) -> Option<Pass> {
         match self {
-            Self::Single { number, details } => {
-                (details.attempt() == Some(attempt)).then(|| Pass::exclusive(*number))
+            Self::Single(single) => {
+                (single.details.attempt() == Some(attempt)).then(|| single.pass())
             }
             Self::Queue(queue) => Some(Pass::of(queue.holder_mut(attempt)?)),
         }
@@ -134,11 +145,11 @@ impl<D: Details> State<D> {
     /// The attempt that a claim is about, if it is here.
     fn claimed(&self, claim: Claim) -> Option<Claimed> {
         match (self, claim) {
-            (Self::Single { number, .. }, Claim::Number(claimed)) => {
-                (*number == claimed).then_some(Claimed::Single)
+            (Self::Single(single), Claim::Number(claimed)) => {
+                (single.number == claimed).then_some(Claimed::Single)
             }
-            (Self::Single { details, .. }, Claim::Attempt(attempt, _)) => {
-                (details.attempt() == Some(attempt)).then_some(Claimed::Single)
+            (Self::Single(single), Claim::Attempt(attempt, _)) => {
+                (single.details.attempt() == Some(attempt)).then_some(Claimed::Single)
             }
             (Self::Queue(queue), Claim::Number(claimed)) => queue
                 .holders()
@@ -148,6 +159,25 @@ impl<D: Details> State<D> {
                 Some(Claimed::Party(attempt, ticket))
             }
         }
+    }
+}
+
+impl<D> Single<D> {
+    fn new(pass: Pass, details: D) -> Self {
+        Self {
+            details,
+            number: pass.number,
+            is_shared: pass.mode == Mode::Shared,
+        }
+    }
+
+    pub(super) fn pass(&self) -> Pass {
+        let mode = if self.is_shared {
+            Mode::Shared
+        } else {
+            Mode::Exclusive
+        };
+        Pass::alone(self.number, mode)
     }
 }
 
@@ -183,20 +213,20 @@ impl<K, D: Details> Room<K, D> {
     pub(super) fn admit_from_slot(
         &mut self,
         hash: u64,
-        number: u64,
+        pass: Pass,
         held: Held<K, D>,
         same: impl Fn(&K) -> bool,
         front: &Front<'_, Held<K, D>>,
     ) -> Option<K> {
         let Held { key, details } = held;
         let Some(entry) = self.find_mut(hash, same) else {
-            let state = State::Single { number, details };
+            let state = State::Single(Single::new(pass, details));
             self.insert(Entry { hash, key, state }, front);
             return None;
         };
         // Invariant: nobody holds it in here, or else the slot would have been crowded.
         entry.change(front, |state| {
-            state.queue().barge(seat::alone(number, details))
+            state.queue().barge(seat::alone(pass, details))
         });
         Some(key)
     }

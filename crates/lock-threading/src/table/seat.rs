@@ -24,13 +24,18 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// For an exclusive holder.
-    pub(crate) fn exclusive(number: u64) -> Self {
+    /// For a holder of no permits.
+    pub(crate) fn alone(number: u64, mode: Mode) -> Self {
         Self {
             number,
             permit: 0,
-            mode: Mode::Exclusive,
+            mode,
         }
+    }
+
+    /// For an exclusive holder.
+    pub(crate) fn exclusive(number: u64) -> Self {
+        Self::alone(number, Mode::Exclusive)
     }
 
     pub(crate) fn of<D>(holder: &Party<Seat<D>>) -> Self {
@@ -133,13 +138,13 @@ impl<D> Seat<D> {
     }
 }
 
-/// An exclusive holder that had no queue so far.
-pub(super) fn alone<D: Details>(number: u64, details: D) -> Party<Seat<D>> {
+/// A holder that had no queue so far.
+pub(super) fn alone<D: Details>(pass: Pass, details: D) -> Party<Seat<D>> {
     Party {
         attempt: details.attempt().unwrap_or_else(OwnerToken::mint),
-        mode: Mode::Exclusive,
+        mode: pass.mode,
         priority: 0,
-        data: Seat::holding(number, details),
+        data: Seat::holding(pass.number, details),
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::mem::{MaybeUninit, needs_drop};
 
+use lock_core::Mode;
+
 use crate::sync::{AtomicU64, Ordering, UnsafeCell, pause};
 
 /// Someone is filling or emptying the slot, which takes nanoseconds and runs no code of the user.
@@ -12,9 +14,11 @@ const BUSY: u64 = 1;
 const CROWDED: u64 = 2;
 /// What is kept about the holder may be forgotten without a drop, so that one step leaves.
 const LIGHT: u64 = 4;
+/// The holder holds [`Mode::Shared`], and exclusively without this.
+const SHARED: u64 = 8;
 const FREE: u64 = 0;
 
-const FLAGS: u32 = 3;
+const FLAGS: u32 = 4;
 const NUMBER_BITS: u32 = 51;
 const TAG_SHIFT: u32 = FLAGS + NUMBER_BITS;
 
@@ -26,7 +30,7 @@ pub(crate) const LAST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 
 /// A place for one holder.
 ///
-/// `word` is `tag << 54 | number << 3 | flags`: the holder's number, 0 when there is none; ten bits
+/// `word` is `tag << 55 | number << 4 | flags`: the holder's number, 0 when there is none; nine bits
 /// of its key's hash, which tell most other keys apart without a look; and the flags.
 ///
 /// Invariant: `content` is initialised exactly while `number` is not 0 and `BUSY` is not set.
@@ -106,9 +110,42 @@ impl Word {
     }
 }
 
-fn held(tag: u64, number: u64, is_light: bool) -> u64 {
-    let light = if is_light { LIGHT } else { 0 };
-    tag << TAG_SHIFT | number << FLAGS | light
+/// How somebody holds who is alone with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner(u64);
+
+impl Manner {
+    pub(crate) const EXCLUSIVE: Self = Self(0);
+    pub(crate) const SHARED: Self = Self(SHARED);
+
+    /// `None` for permits, which a slot does not count.
+    #[inline]
+    pub(crate) fn of(mode: Mode) -> Option<Self> {
+        match mode {
+            Mode::Exclusive => Some(Self::EXCLUSIVE),
+            Mode::Shared => Some(Self::SHARED),
+            Mode::Permit(_) => None,
+        }
+    }
+
+    /// Whether what is kept about the holder need not be dropped.
+    #[inline]
+    pub(crate) fn light(self, is_light: bool) -> Self {
+        Self(self.0 | if is_light { LIGHT } else { 0 })
+    }
+
+    #[inline]
+    pub(crate) fn mode(self) -> Mode {
+        if self.0 & SHARED == 0 {
+            Mode::Exclusive
+        } else {
+            Mode::Shared
+        }
+    }
+}
+
+fn held(tag: u64, number: u64, manner: Manner) -> u64 {
+    tag << TAG_SHIFT | number << FLAGS | manner.0
 }
 
 fn number_of(word: u64) -> u64 {
@@ -134,7 +171,7 @@ impl<T> Slot<T> {
         &self,
         tag: u64,
         attempt: Option<u64>,
-        is_light: bool,
+        manner: Manner,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
         if self.word.load(Ordering::Relaxed) != FREE {
@@ -151,14 +188,14 @@ impl<T> Slot<T> {
             return None;
         }
         self.last.store(number, Ordering::Relaxed);
-        self.fill(held(tag, number, is_light), attempt, content);
+        self.fill(held(tag, number, manner), attempt, content);
         Some(number)
     }
 
     /// Leaves the slot, unless the hold is not there, was light, or somebody else has come.
     #[inline]
-    pub(super) fn try_leave(&self, tag: u64, number: u64) -> Option<Left<T>> {
-        self.try_leave_as(Word(held(tag, number, false)))
+    pub(super) fn try_leave(&self, tag: u64, number: u64, manner: Manner) -> Option<Left<T>> {
+        self.try_leave_as(Word(held(tag, number, manner)))
     }
 
     /// Leaves the slot as it looked, unless it has changed.
@@ -298,10 +335,22 @@ impl<T> Slot<T> {
         (number != 0).then_some(number)
     }
 
+    /// How the holder holds. Crowded, with the mutex.
+    pub(super) fn mode(&self) -> Mode {
+        Manner(self.word.load(Ordering::Relaxed) & SHARED).mode()
+    }
+
     /// Takes a free slot. Crowded, with the mutex.
-    pub(super) fn put(&self, tag: u64, number: u64, attempt: Option<u64>, content: T) {
+    pub(super) fn put(
+        &self,
+        tag: u64,
+        number: u64,
+        manner: Manner,
+        attempt: Option<u64>,
+        content: T,
+    ) {
         debug_assert!(self.number().is_none());
-        self.fill(held(tag, number, false) | CROWDED, attempt, content);
+        self.fill(held(tag, number, manner) | CROWDED, attempt, content);
     }
 
     /// Takes the holder out of the slot. Crowded, with the mutex.

@@ -1,6 +1,7 @@
 //! Slots for holders that are alone, and rooms behind them for everybody else.
 
-pub(crate) use super::slot::{Glimpse, LAST_NUMBER, Left};
+use super::Pass;
+pub(crate) use super::slot::{Glimpse, LAST_NUMBER, Left, Manner};
 use super::slot::{Look, Slot};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -45,7 +46,7 @@ struct Room<R>(Mutex<R>);
 /// Which bits of a hash say what: hash tables of the rooms use the lowest and the top seven.
 const SLOT_SHIFT: u32 = 24;
 const TAG_SHIFT: u32 = 46;
-const TAG_MASK: u64 = (1 << 10) - 1;
+const TAG_MASK: u64 = (1 << 9) - 1;
 
 impl<T: Send, R: Default> Slots<T, R> {
     /// Slots for at least as many holders, rounded up to a power of two.
@@ -68,16 +69,16 @@ impl<T: Send, R: Default> Slots<T, R> {
         &self,
         hash: u64,
         attempt: Option<u64>,
-        is_light: bool,
+        manner: Manner,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
-        self.slot(hash).try_hold(tag(hash), attempt, is_light, make)
+        self.slot(hash).try_hold(tag(hash), attempt, manner, make)
     }
 
     /// Leaves the slot, if this hold is there and nobody came to the room.
     #[inline]
-    pub(crate) fn try_leave(&self, hash: u64, number: u64) -> Option<Left<T>> {
-        self.slot(hash).try_leave(tag(hash), number)
+    pub(crate) fn try_leave(&self, hash: u64, number: u64, manner: Manner) -> Option<Left<T>> {
+        self.slot(hash).try_leave(tag(hash), number, manner)
     }
 
     /// Leaves the slot if this attempt has it, and nobody came to the room. An error means that
@@ -130,8 +131,8 @@ impl<T: Send, R: Default> Slots<T, R> {
         self.open_slot(self.slot(hash), self.index(hash), tag(hash))
     }
 
-    /// Visits every room, and before it every holder in a slot of it, with its number.
-    pub(crate) fn visit(&self, mut holder: impl FnMut(&mut T, u64), mut room: impl FnMut(&mut R)) {
+    /// Visits every room, and before it every holder in a slot of it, with what it got.
+    pub(crate) fn visit(&self, mut holder: impl FnMut(&mut T, Pass), mut room: impl FnMut(&mut R)) {
         for (at, each) in self.rooms.iter().enumerate() {
             let mut contents = lock(&each.0);
             let own = (0..REMAINDERS).filter(|remainder| room_of(*remainder) == at);
@@ -141,8 +142,8 @@ impl<T: Send, R: Default> Slots<T, R> {
                     continue;
                 }
                 slot.crowd();
-                let number = slot.number().unwrap_or(0);
-                slot.with_content(|content| holder(content, number));
+                let pass = Pass::alone(slot.number().unwrap_or(0), slot.mode());
+                slot.with_content(|content| holder(content, pass));
                 slot.leave_alone();
             }
             room(&mut contents);
@@ -216,9 +217,10 @@ impl<T> Front<'_, T> {
 }
 
 impl<T, R> Open<'_, T, R> {
-    /// The number of the slot's holder, if there is one.
-    pub(crate) fn holder(&self) -> Option<u64> {
-        self.slot.number()
+    /// What the slot's holder got, if there is one.
+    pub(crate) fn holder(&self) -> Option<Pass> {
+        let number = self.slot.number()?;
+        Some(Pass::alone(number, self.slot.mode()))
     }
 
     /// Looks at the slot's holder.
@@ -227,12 +229,12 @@ impl<T, R> Open<'_, T, R> {
     }
 
     /// Takes the slot, which has no holder, unless the numbers are used up.
-    pub(crate) fn put(&self, attempt: Option<u64>, content: T) -> Option<u64> {
+    pub(crate) fn put(&self, manner: Manner, attempt: Option<u64>, content: T) -> Option<u64> {
         let number = self.slot.draw();
         if number > LAST_NUMBER {
             return None;
         }
-        self.slot.put(self.tag, number, attempt, content);
+        self.slot.put(self.tag, number, manner, attempt, content);
         Some(number)
     }
 

@@ -6,7 +6,7 @@ use std::task::{Poll, Wake, Waker};
 
 use lock_core::{Mode, OwnerToken};
 
-use super::super::{Ask, Claim, Entered, Held, Pass, Table};
+use super::super::{Ask, Claim, Entered, Held, Manner, Pass, Table};
 use super::thread;
 use crate::Fairness;
 use crate::sync::UnsafeCell;
@@ -58,7 +58,7 @@ impl Shared {
     pub(super) fn sections(&self, key: u64) -> u64 {
         #[expect(unsafe_code, reason = "the point of the model")]
         self.value[key as usize].with(|value| {
-            // SAFETY: all threads are joined.
+            // SAFETY: all threads are joined, or the lock of this key is held.
             unsafe { *value }
         })
     }
@@ -71,16 +71,33 @@ impl Shared {
     pub(super) fn lock_and_release(&self, key: u64, fairness: Fairness) {
         let number = self.lock(key, fairness);
         self.inside(key, number);
-        assert!(self.table.release(HASH, number), "the hold was not there");
+        assert!(
+            self.table.release(HASH, number, Manner::EXCLUSIVE),
+            "the hold was not there"
+        );
+    }
+
+    /// The same for a reader, which may be there with others.
+    pub(super) fn read_and_release(&self, key: u64, fairness: Fairness) {
+        let number = self.lock_as(Mode::Shared, key, fairness);
+        self.sections(key);
+        let was_there = self.table.release(HASH, number, Manner::SHARED);
+        assert!(was_there, "the hold was not there");
     }
 
     pub(super) fn lock(&self, key: u64, fairness: Fairness) -> u64 {
-        if let Some(number) = self.table.try_hold(HASH, None, false, || held(key)) {
+        self.lock_as(Mode::Exclusive, key, fairness)
+    }
+
+    fn lock_as(&self, mode: Mode, key: u64, fairness: Fairness) -> u64 {
+        let manner = Manner::of(mode).unwrap();
+        if let Some(number) = self.table.try_hold(HASH, None, manner, || held(key)) {
             return number;
         }
         let waiter = Waiter::new();
         let attempt = OwnerToken::mint();
-        match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
+        let ask = ask(attempt, fairness, Some(&waiter.waker));
+        match self.enter(key, &Ask { mode, ..ask }) {
             Entered::Holds(pass) => return pass.number,
             Entered::Waits(_) => {}
             Entered::Contended => panic!("contended although it may wait"),
@@ -101,7 +118,7 @@ impl Shared {
         match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
             Entered::Holds(pass) => {
                 self.inside(key, pass.number);
-                assert!(self.table.release(HASH, pass.number));
+                assert!(self.table.release(HASH, pass.number, Manner::EXCLUSIVE));
             }
             Entered::Waits(ticket) => {
                 let claim = Claim::Attempt(attempt, ticket);
@@ -118,8 +135,11 @@ impl Shared {
         fairness: Fairness,
         waker: Option<&Waker>,
     ) -> Entered {
-        let ask = ask(attempt, fairness, waker);
-        let entered = self.table.enter(&ask, |kept| *kept == key, || key, ());
+        self.enter(key, &ask(attempt, fairness, waker))
+    }
+
+    fn enter(&self, key: u64, ask: &Ask<'_>) -> Entered {
+        let entered = self.table.enter(ask, |kept| *kept == key, || key, ());
         entered.unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 

@@ -1,6 +1,7 @@
 //! Locks by key of any type, without a backend in between.
 
 mod acquire;
+mod asking;
 mod guard;
 
 use std::borrow::Borrow;
@@ -17,7 +18,7 @@ pub use guard::{KeyGuard, OwnedKeyGuard};
 
 use crate::Fairness;
 use crate::table::Table;
-use acquire::Asking;
+use asking::Asking;
 
 /// How many slots there are, unless told otherwise: with 10,000 keys held, six of seven others still
 /// find theirs free.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use lock_threading::{KeyGuard, KeyedLocks};
+use lock_core::Mode;
+use lock_threading::{KeyGuard, KeyOptions, KeyedLocks};
 
 use crate::keys::Key;
 
@@ -50,6 +51,56 @@ impl AsyncLocks for Ours {
     #[inline]
     fn end(guard: Self::Guard<'_>) {
         std::hint::black_box(guard.fencing_token().map(|token| token.number().get()));
+    }
+}
+
+/// Readers, who could go together.
+#[derive(Default)]
+pub(crate) struct Readers<M>(pub(crate) M);
+
+impl Locks for Readers<Ours> {
+    #[inline]
+    fn with(&self, key: &Key, section: impl FnOnce()) {
+        let guard = self
+            .0
+            .acquire_with(key, KeyOptions::new().mode(Mode::Shared));
+        let _guard = guard.wait();
+        section();
+    }
+}
+
+impl AsyncLocks for Readers<Ours> {
+    type Guard<'a> = lock_core::Result<KeyGuard<'a, Key>>;
+
+    #[inline]
+    fn acquire<'a>(&'a self, key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.0
+            .acquire_with(key, KeyOptions::new().mode(Mode::Shared))
+    }
+}
+
+impl Locks for Readers<std::sync::RwLock<()>> {
+    #[inline]
+    fn with(&self, _key: &Key, section: impl FnOnce()) {
+        let _guard = self.0.read();
+        section();
+    }
+}
+
+impl Locks for Readers<parking_lot::RwLock<()>> {
+    #[inline]
+    fn with(&self, _key: &Key, section: impl FnOnce()) {
+        let _guard = self.0.read();
+        section();
+    }
+}
+
+impl AsyncLocks for Readers<tokio::sync::RwLock<()>> {
+    type Guard<'a> = tokio::sync::RwLockReadGuard<'a, ()>;
+
+    #[inline]
+    fn acquire<'a>(&'a self, _key: &'a Key) -> impl Future<Output = Self::Guard<'a>> + Send {
+        self.0.read()
     }
 }
 

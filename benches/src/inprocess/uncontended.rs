@@ -5,7 +5,8 @@ use lock_benches::{Bar, Round, Session, Table};
 
 use crate::keys::{Key, keys, time_each, time_each_async};
 use crate::locks::{
-    AsyncLocks, KeyMutex, KeyMutexAsync, Keyless, LockMap, Lockable, Locks, Ours, Seed, TunedSeed,
+    AsyncLocks, KeyMutex, KeyMutexAsync, Keyless, LockMap, Lockable, Locks, Ours, Readers, Seed,
+    TunedSeed,
 };
 use crate::plot::{Plot, Series};
 
@@ -64,7 +65,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
     plot.write(session)
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 21] = [
     "ours",
     "ours, async",
     "std, no key",
@@ -80,6 +81,11 @@ const NAMES: [&str; 16] = [
     "key-mutex, async",
     "seed",
     "seed, tuned",
+    "ours, shared",
+    "ours, shared, async",
+    "std, no key, shared",
+    "parking_lot, no key, shared",
+    "tokio, no key, shared",
     "clock",
 ];
 
@@ -110,6 +116,19 @@ fn blocking(round: &mut Round, keys: &[Key]) {
         &keyed_lock::sync::KeyedLock::new(),
     );
     one(round, "key-mutex", keys, &KeyMutex::default());
+    one(round, "ours, shared", keys, &Readers(Ours::new()));
+    one(
+        round,
+        "std, no key, shared",
+        keys,
+        &Readers::<std::sync::RwLock<()>>::default(),
+    );
+    one(
+        round,
+        "parking_lot, no key, shared",
+        keys,
+        &Readers::<parking_lot::RwLock<()>>::default(),
+    );
     one(round, "seed", keys, &Seed::default());
     one(round, "seed, tuned", keys, &TunedSeed::default());
     let clock = time_each(keys, CALLS, |_| {
@@ -124,6 +143,9 @@ fn tasks(round: &mut Round, keys: &[Key]) -> Result<()> {
     one_async(round, "tokio, no key", keys, &tokio)?;
     let async_lock = Keyless(async_lock::Mutex::new(()));
     one_async(round, "async-lock, no key", keys, &async_lock)?;
+    one_async(round, "ours, shared, async", keys, &Readers(Ours::new()))?;
+    let tokio = Readers(tokio::sync::RwLock::new(()));
+    one_async(round, "tokio, no key, shared", keys, &tokio)?;
     one_async(round, "lockable, async", keys, &Lockable::new())?;
     let keyed = keyed_lock::r#async::KeyedLock::new();
     one_async(round, "keyed-lock, async", keys, &keyed)?;

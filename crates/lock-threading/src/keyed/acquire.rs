@@ -148,7 +148,7 @@ where
     /// as to look the key up.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.0.queued.is_none() {
+        let answer = if self.0.queued.is_none() {
             // A task that never has to wait must let others of its thread run all the same.
             let budget = std::task::ready!(coop::poll_proceed(context));
             let (table, hash) = (self.0.locks.table(), self.0.hash());
@@ -156,14 +156,16 @@ where
                 budget.made_progress();
                 return Poll::Ready(KeyGuard::new(table, Hold::exclusive(hash, number)));
             }
-        }
-        let fairness = self.0.locks.tasks;
-        self.0
-            .poll_crowded(fairness, context.waker())
-            .map(|answer| match answer {
-                Ok(guard) => guard,
-                Err(_) => unreachable!("exclusive takes turns with every mode"),
-            })
+            let fairness = self.0.locks.tasks;
+            self.0
+                .enter_or_queue(table, hash, fairness, context.waker())
+        } else {
+            self.0.poll_queued(context.waker())
+        };
+        answer.map(|answer| match answer {
+            Ok(guard) => guard,
+            Err(_) => unreachable!("exclusive takes turns with every mode"),
+        })
     }
 }
 

@@ -113,11 +113,14 @@ where
             return Ok(KeyGuard::new(table, Hold::exclusive(hash, number)));
         }
         block_on(std::future::poll_fn(|context| {
-            if may_barge && self.queued.is_some() {
+            if self.queued.is_none() {
+                return self.enter_or_queue(table, hash, self.locks.threads, context.waker());
+            }
+            if may_barge {
                 // It was called. Somebody may have barged, and may be gone in a moment.
                 spin(table, hash, || Some(()));
             }
-            self.poll_crowded(self.locks.threads, context.waker())
+            self.poll_queued(context.waker())
         }))
     }
 
@@ -129,9 +132,10 @@ where
             return self.poll_queued(context.waker());
         }
         let budget = std::task::ready!(coop::poll_proceed(context));
-        let outcome = match self.hold_slot(self.locks.table(), self.hash()) {
+        let (table, hash) = (self.locks.table(), self.hash());
+        let outcome = match self.hold_slot(table, hash) {
             Some(guard) => Poll::Ready(Ok(guard)),
-            None => self.poll_crowded(self.locks.tasks, context.waker()),
+            None => self.enter_or_queue(table, hash, self.locks.tasks, context.waker()),
         };
         if outcome.is_ready() {
             budget.made_progress();
@@ -151,15 +155,13 @@ where
 
     #[cold]
     #[inline(never)]
-    pub(super) fn poll_crowded(
+    pub(super) fn enter_or_queue(
         &mut self,
+        table: &'a Table<K, ()>,
+        hash: u64,
         fairness: Fairness,
         waker: &Waker,
     ) -> Poll<Result<KeyGuard<'a, K>, Refused>> {
-        if self.queued.is_some() {
-            return self.poll_queued(waker);
-        }
-        let (table, hash) = (self.locks.table(), self.hash());
         let attempt = OwnerToken::mint();
         let ask = self.ask(hash, attempt, fairness, Some(waker));
         match self.enter(table, &ask)? {
@@ -181,7 +183,9 @@ where
         }
     }
 
-    fn poll_queued(&mut self, waker: &Waker) -> Poll<Result<KeyGuard<'a, K>, Refused>> {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn poll_queued(&mut self, waker: &Waker) -> Poll<Result<KeyGuard<'a, K>, Refused>> {
         let Some(queued) = &self.queued else {
             return Poll::Pending;
         };

@@ -201,6 +201,9 @@ impl<T> Slot<T> {
     /// Leaves the slot as it looked, unless it has changed.
     #[inline]
     pub(super) fn try_leave_as(&self, Word(word): Word) -> Option<Left<T>> {
+        if self.word.load(Ordering::Relaxed) != word {
+            return None;
+        }
         if word & LIGHT != 0 || !needs_drop::<T>() {
             let swapped =
                 self.word

@@ -24,7 +24,7 @@ const LOOM: Checker = Checker {
         ("two-readers", 50),
         ("a-reader-and-a-writer", 50),
         ("a-reader-and-a-writer-that-barge", 50),
-        ("let-in-beside-another", 600),
+        ("let-in-beside-another", 200),
         ("an-open-slot", 400),
         ("seen-or-sees", 75),
         ("an-attempt-leaves", 50),

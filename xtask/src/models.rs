@@ -39,6 +39,9 @@ const SHUTTLE: Checker = Checker {
     least: &[
         ("two-on-one-key", 20_000),
         ("two-keys-of-one-slot", 20_000),
+        ("two-readers", 20_000),
+        ("a-reader-and-a-writer-that-barge", 20_000),
+        ("seen-or-sees", 20_000),
         ("let-in-beside-another", 20_000),
         ("an-open-slot", 20_000),
         ("a-waiter-leaves", 20_000),
@@ -55,6 +58,9 @@ const RACES: Checker = Checker {
     least: &[
         ("two-on-one-key", 500),
         ("two-keys-of-one-slot", 500),
+        ("two-readers", 500),
+        ("a-reader-and-a-writer-that-barge", 500),
+        ("seen-or-sees", 500),
         ("let-in-beside-another", 500),
         ("an-open-slot", 500),
         ("a-waiter-leaves", 500),

@@ -39,7 +39,12 @@ fn asking_again_while_held_takes_no_second_place() {
             };
             assert_eq!(grant.attempt, request.attempt);
         }
-        assert_eq!(report(&backend).holders.len(), 1, "{mode}");
+        let holders = report(&backend).holders;
+        assert_eq!(holders.len(), 1, "{mode}");
+        assert_eq!(
+            (holders[0].attempt, holders[0].mode),
+            (request.attempt, mode)
+        );
         backend.abandon(&key(), request.attempt);
         assert_eq!(backend.keys_in_use(), 0, "{mode}");
     }

@@ -100,6 +100,13 @@ async fn shared_holders_carry_no_fencing_token(context: &Context) -> Outcome {
             "the read version {version:?} is older than {token}"
         );
     }
+    let report = context.report(&lock).await?;
+    let seen = report
+        .holders
+        .iter()
+        .map(|party| (party.mode, party.fencing));
+    let seen: Vec<_> = seen.collect();
+    ensure_eq!(seen, [(Mode::Shared, None)], "the holders reported");
     Ok(())
 }
 

@@ -79,13 +79,16 @@ fn a_newcomer_takes_an_open_slot() {
 }
 
 /// What is kept about a holder that leaves by its attempt; light when there is nothing to drop.
-struct Known(OwnerToken, Option<Arc<()>>);
+struct Known {
+    attempt: OwnerToken,
+    _kept: Option<Arc<()>>,
+}
 
 impl Details for Known {
     const ASKS_AGAIN: bool = true;
 
     fn attempt(&self) -> Option<OwnerToken> {
-        Some(self.0)
+        Some(self.attempt)
     }
 
     fn note_grant(&mut self) {}
@@ -94,7 +97,10 @@ impl Details for Known {
 /// Tries for the key, and leaves by the attempt. Returns whether it held.
 fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -> bool {
     let attempt = OwnerToken::mint();
-    let known = || Known(attempt, kept.cloned());
+    let known = || Known {
+        attempt,
+        _kept: kept.cloned(),
+    };
     let make = || Held {
         key: 0,
         details: known(),
@@ -369,6 +375,25 @@ mod random {
     #[test]
     fn two_keys_that_share_a_slot() {
         check("two-keys-of-one-slot", two_keys_of_one_slot);
+    }
+
+    #[test]
+    fn two_readers() {
+        check("two-readers", || {
+            a_reader_and(Shared::read_and_release, Fairness::FirstCome);
+        });
+    }
+
+    #[test]
+    fn a_reader_and_a_writer_that_barge() {
+        check("a-reader-and-a-writer-that-barge", || {
+            a_reader_and(Shared::lock_and_release, Fairness::Barging);
+        });
+    }
+
+    #[test]
+    fn a_holder_and_a_flag() {
+        check("seen-or-sees", a_holder_is_seen_or_sees);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use super::lane::Lane;
 use super::{BYPASS_LIMIT, Party};
@@ -23,8 +24,8 @@ type Tickets = HashMap<OwnerToken, Ticket, RandomState>;
 /// One lane for each priority that is waited with.
 #[derive(Clone)]
 pub(super) struct Waiting<T> {
-    /// Highest rank first; a lane that is empty is gone.
-    lanes: Vec<Lane<T>>,
+    /// Highest rank first; a lane that is empty is gone. Mostly there is one.
+    lanes: SmallVec<[Lane<T>; 1]>,
     /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
     /// the line does not pay for it.
     tickets: Option<Tickets>,
@@ -38,7 +39,7 @@ pub(super) struct Waiting<T> {
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
         Self {
-            lanes: Vec::with_capacity(1),
+            lanes: SmallVec::new(),
             tickets: None,
             arrivals: 0,
             shared: 0,

@@ -177,15 +177,17 @@ impl<K: Send, D: Details> Table<K, D> {
         details: D,
     ) -> Result<Entered, Refused> {
         // What is not used of this is dropped once nothing is locked.
+        let (mut waker, mut details) = (ask.waker.cloned(), Some(details));
+        let mut key = self.is_beside_another(ask.hash).then(&make);
         let mut newcomer = Newcomer {
-            key: self.is_beside_another(ask.hash).then(&make),
-            details: Some(details),
-            waker: ask.waker.cloned(),
+            key: &mut key,
+            details: &mut details,
+            waker: &mut waker,
         };
         match self.enter_with(ask, &same, &mut newcomer) {
             Ok(Some(entered)) => Ok(entered),
             Ok(None) => {
-                newcomer.key = Some(make());
+                *newcomer.key = Some(make());
                 let entered = self.enter_with(ask, same, &mut newcomer)?;
                 Ok(entered.unwrap_or(Entered::Contended))
             }
@@ -198,7 +200,7 @@ impl<K: Send, D: Details> Table<K, D> {
         &self,
         ask: &Ask<'_>,
         same: impl Fn(&K) -> bool,
-        newcomer: &mut Newcomer<K, D>,
+        newcomer: &mut Newcomer<'_, K, D>,
     ) -> Result<Option<Entered>, Refused> {
         let _from_slot;
         let mut open = self.slots.open(ask.hash);
@@ -455,18 +457,19 @@ fn claim_slot<K, D: Details>(
     if is_it { open.take() } else { None }
 }
 
-/// What somebody brings who enters.
-struct Newcomer<K, D> {
-    key: Option<K>,
-    details: Option<D>,
-    waker: Option<Waker>,
+/// What somebody brings who enters. Borrowed, for a copy of what has just been made would have to wait
+/// until it has arrived.
+struct Newcomer<'a, K, D> {
+    key: &'a mut Option<K>,
+    details: &'a mut Option<D>,
+    waker: &'a mut Option<Waker>,
 }
 
 fn enter_entry<K, D: Details>(
     state: &mut State<D>,
     ask: &Ask<'_>,
     is_open: Result<(), Refused>,
-    newcomer: &mut Newcomer<K, D>,
+    newcomer: &mut Newcomer<'_, K, D>,
     front: &Front<'_, impl Sized>,
 ) -> Result<Entered, Refused> {
     if D::ASKS_AGAIN
@@ -489,7 +492,7 @@ fn enter_entry<K, D: Details>(
     if D::ASKS_AGAIN
         && let Some(waiter) = queue.waiter_mut(ask.attempt)
     {
-        std::mem::swap(&mut waiter.data.waker, &mut newcomer.waker);
+        std::mem::swap(&mut waiter.data.waker, newcomer.waker);
         return Ok(Entered::Waits(None));
     }
     let Some(details) = newcomer.details.take() else {

@@ -18,11 +18,11 @@ use smallvec::SmallVec;
 
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
-use room::{Entry, Left, Room, State};
+use room::{Entry, Left, Newcomer, Room, State};
 use seat::{NeedsWaker, Visitor};
 pub(crate) use seat::{Pass, Seat};
 pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER, Manner};
-use slots::{Front, Open, Slots};
+use slots::{Open, Slots};
 
 /// What the table's user keeps about a holder or waiter.
 pub(crate) trait Details: Send {
@@ -219,9 +219,7 @@ impl<K: Send, D: Details> Table<K, D> {
         let is_open = self.check_open();
         let (room, front) = open.room();
         if let Some(entry) = room.find_mut(ask.hash, &same) {
-            let entered = entry.change(&front, |state| {
-                enter_entry(state, ask, is_open, newcomer, &front)
-            });
+            let entered = entry.change(&front, |state| state.enter(ask, is_open, newcomer, &front));
             return entered.map(Some);
         }
         is_open?;
@@ -455,54 +453,4 @@ fn claim_slot<K, D: Details>(
         }
     })?;
     if is_it { open.take() } else { None }
-}
-
-/// What somebody brings who enters. Borrowed, for a copy of what has just been made would have to wait
-/// until it has arrived.
-struct Newcomer<'a, K, D> {
-    key: &'a mut Option<K>,
-    details: &'a mut Option<D>,
-    waker: &'a mut Option<Waker>,
-}
-
-fn enter_entry<K, D: Details>(
-    state: &mut State<D>,
-    ask: &Ask<'_>,
-    is_open: Result<(), Refused>,
-    newcomer: &mut Newcomer<'_, K, D>,
-    front: &Front<'_, impl Sized>,
-) -> Result<Entered, Refused> {
-    if D::ASKS_AGAIN
-        && let Some(pass) = state.pass_of(ask.attempt)
-    {
-        return Ok(Entered::Holds(pass));
-    }
-    is_open?;
-    if let State::Single(single) = state
-        && newcomer.waker.is_none()
-        && ask.is_excluded_by(single.pass())
-    {
-        return Ok(Entered::Contended);
-    }
-    let queue = state.queue();
-    let may_enter = seat::may_enter(queue, ask)?;
-    if !may_enter && newcomer.waker.is_none() {
-        return Ok(Entered::Contended);
-    }
-    if D::ASKS_AGAIN
-        && let Some(waiter) = queue.waiter_mut(ask.attempt)
-    {
-        std::mem::swap(&mut waiter.data.waker, newcomer.waker);
-        return Ok(Entered::Waits(None));
-    }
-    let Some(details) = newcomer.details.take() else {
-        return Ok(Entered::Contended);
-    };
-    if may_enter {
-        let party = seat::party(ask, Seat::holding(front.draw(), details));
-        return Ok(Entered::Holds(seat::enter(queue, party)));
-    }
-    let seat = Seat::waiting(ask.fairness, newcomer.waker.take(), details);
-    let ticket = queue.enqueue(seat::party(ask, seat));
-    Ok(Entered::Waits(Some(ticket)))
 }

@@ -7,7 +7,7 @@ use hashbrown::hash_table::Entry as Place;
 use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Ticket};
 
 use super::slots::{Front, Manner};
-use super::{Ask, Claim, Details, Held, Pass, Seat, Wakers, seat};
+use super::{Ask, Claim, Details, Entered, Held, Pass, Refused, Seat, Wakers, seat};
 
 /// A room that is nearly empty keeps this much space, and gives the rest back.
 const SPARE: usize = 32;
@@ -50,6 +50,14 @@ impl<K, D> Default for Room<K, D> {
             entries: HashTable::new(),
         }
     }
+}
+
+/// What somebody brings who enters. Borrowed, for a copy of what has just been made would have to wait
+/// until it has arrived.
+pub(super) struct Newcomer<'a, K, D> {
+    pub(super) key: &'a mut Option<K>,
+    pub(super) details: &'a mut Option<D>,
+    pub(super) waker: &'a mut Option<Waker>,
 }
 
 /// What went with somebody who left, to be dropped once nothing is locked: it may run code of users.
@@ -130,6 +138,49 @@ impl<D: Details> State<D> {
             Self::Queue(queue) => queue,
             Self::Single(_) => unreachable!("it was replaced above"),
         }
+    }
+
+    /// Holds, queues, or says that the key is contended.
+    pub(super) fn enter(
+        &mut self,
+        ask: &Ask<'_>,
+        is_open: Result<(), Refused>,
+        newcomer: &mut Newcomer<'_, impl Sized, D>,
+        front: &Front<'_, impl Sized>,
+    ) -> Result<Entered, Refused> {
+        if D::ASKS_AGAIN
+            && let Some(pass) = self.pass_of(ask.attempt)
+        {
+            return Ok(Entered::Holds(pass));
+        }
+        is_open?;
+        if let Self::Single(single) = self
+            && newcomer.waker.is_none()
+            && ask.is_excluded_by(single.pass())
+        {
+            return Ok(Entered::Contended);
+        }
+        let queue = self.queue();
+        let may_enter = seat::may_enter(queue, ask)?;
+        if !may_enter && newcomer.waker.is_none() {
+            return Ok(Entered::Contended);
+        }
+        if D::ASKS_AGAIN
+            && let Some(waiter) = queue.waiter_mut(ask.attempt)
+        {
+            std::mem::swap(&mut waiter.data.waker, newcomer.waker);
+            return Ok(Entered::Waits(None));
+        }
+        let Some(details) = newcomer.details.take() else {
+            return Ok(Entered::Contended);
+        };
+        if may_enter {
+            let party = seat::party(ask, Seat::holding(front.draw(), details));
+            return Ok(Entered::Holds(seat::enter(queue, party)));
+        }
+        let seat = Seat::waiting(ask.fairness, newcomer.waker.take(), details);
+        let ticket = queue.enqueue(seat::party(ask, seat));
+        Ok(Entered::Waits(Some(ticket)))
     }
 
     /// What a holder got.

@@ -163,8 +163,8 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Takes the slot if it is free, and answers with the number of the hold. `make` runs before that,
-    /// if the slot looks free. The attempt is noted only if somebody will
+    /// Takes the slot if it is free, and answers with the number of the hold. `make` runs before that.
+    /// The attempt is noted only if somebody will
     /// [leave by it](super::slots::Slots::try_leave_by_attempt). What is light is not dropped.
     #[inline]
     pub(super) fn try_hold(
@@ -174,10 +174,8 @@ impl<T> Slot<T> {
         manner: Manner,
         make: impl FnOnce() -> T,
     ) -> Option<u64> {
-        if self.word.load(Ordering::Relaxed) != FREE {
-            return None;
-        }
-        // Before the swap: what is stored to make it need not have arrived when the slot is left.
+        // Before the swap: what is stored to make it need not have arrived when the slot is left. To
+        // look first whether the slot is free would cost those who find it so more than it saves.
         let content = make();
         self.word
             .compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed)
@@ -201,9 +199,6 @@ impl<T> Slot<T> {
     /// Leaves the slot as it looked, unless it has changed.
     #[inline]
     pub(super) fn try_leave_as(&self, Word(word): Word) -> Option<Left<T>> {
-        if self.word.load(Ordering::Relaxed) != word {
-            return None;
-        }
         if word & LIGHT != 0 || !needs_drop::<T>() {
             let swapped =
                 self.word

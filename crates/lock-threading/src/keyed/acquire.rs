@@ -115,6 +115,7 @@ where
     ///
     /// # Blocking
     /// As [`AcquireKey::wait`].
+    #[inline]
     pub fn wait(self) -> Result<KeyGuard<'a, K>> {
         let mode = self.0.options.mode;
         let (table, hash) = (self.0.locks.table(), self.0.hash());

@@ -145,6 +145,7 @@ where
 
     /// Takes the slot in any mode that it knows, if nobody is near. Whoever is below the usual
     /// priority may not, for a waiter that was called may be on its way.
+    #[inline(always)]
     pub(super) fn hold_slot(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
         let KeyOptions { mode, priority } = self.options;
         let manner = Manner::of(mode).filter(|_| priority >= 0)?;

@@ -28,6 +28,7 @@ const LOOM: Checker = Checker {
         ("an-open-slot", 400),
         ("seen-or-sees", 75),
         ("an-attempt-leaves", 50),
+        ("readers-leave", 50),
         ("a-waiter-leaves", 100),
         ("a-called-waiter-leaves", 100),
         ("a-waiter-leaves-before-another", 1_500),
@@ -48,6 +49,7 @@ const SHUTTLE: Checker = Checker {
         ("a-waiter-leaves-before-another", 20_000),
         ("a-called-waiter-leaves-before-another", 20_000),
         ("an-attempt-leaves", 20_000),
+        ("readers-leave", 20_000),
         ("a-crowd", 20_000),
     ],
 };
@@ -67,6 +69,7 @@ const RACES: Checker = Checker {
         ("a-waiter-leaves-before-another", 500),
         ("a-called-waiter-leaves-before-another", 500),
         ("an-attempt-leaves", 500),
+        ("readers-leave", 500),
         ("a-crowd", 500),
     ],
 };

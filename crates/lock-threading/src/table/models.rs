@@ -10,9 +10,9 @@ mod world;
 use std::sync::Arc;
 use std::task::Poll;
 
-use lock_core::OwnerToken;
+use lock_core::{Mode, OwnerToken};
 
-use super::{Claim, Details, Entered, Held, Manner, Table};
+use super::{Ask, Claim, Details, Entered, Held, Manner, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
 use world::{Count, HASH, Shared, Waiter, ask, held};
@@ -95,7 +95,7 @@ impl Details for Known {
 }
 
 /// Tries for the key, and leaves by the attempt. Returns whether it held.
-fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -> bool {
+fn try_and_leave_by_attempt(table: &Table<u64, Known>, mode: Mode, kept: Option<&Arc<()>>) -> bool {
     let attempt = OwnerToken::mint();
     let known = || Known {
         attempt,
@@ -105,12 +105,15 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -
         key: 0,
         details: known(),
     };
-    let manner = Manner::EXCLUSIVE.light(kept.is_none());
+    let manner = Manner::of(mode).unwrap().light(kept.is_none());
     let holds = table
         .try_hold(HASH, Some(attempt.counter()), manner, make)
         .is_some()
         || {
-            let ask = ask(attempt, Fairness::FirstCome, None);
+            let ask = Ask {
+                mode,
+                ..ask(attempt, Fairness::FirstCome, None)
+            };
             let entered = table.enter(&ask, |_| true, || 0, known());
             matches!(entered, Ok(Entered::Holds(_)))
         };
@@ -121,14 +124,17 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>, kept: Option<&Arc<()>>) -
     holds
 }
 
-/// A holder leaves by its attempt while another looks in the room, and goes away again. One of them
-/// is light, and leaves its slot in one swap.
-fn an_attempt_leaves_before_eyes() {
+/// A holder leaves by its attempt while another looks in the room, and goes away again or holds as
+/// well. One of them is light, and leaves its slot in one swap.
+fn an_attempt_leaves_before_eyes(mode: Mode) {
     let (table, kept) = (Arc::new(Table::new(1)), Arc::new(()));
     let there = Arc::clone(&table);
-    let other = thread::spawn(move || try_and_leave_by_attempt(&there, None));
-    let held = try_and_leave_by_attempt(&table, Some(&kept));
-    assert!(other.join().unwrap() || held, "nobody was let in");
+    let other = thread::spawn(move || try_and_leave_by_attempt(&there, mode, None));
+    let held = try_and_leave_by_attempt(&table, mode, Some(&kept));
+    let other_held = other.join().unwrap();
+    assert!(other_held || held, "nobody was let in");
+    let all_held = other_held && held;
+    assert!(all_held || mode == Mode::Exclusive, "a reader was kept out");
     assert_eq!(table.len(), 0);
     assert_eq!(Arc::strong_count(&kept), 1, "what was kept was not dropped");
 }
@@ -266,7 +272,16 @@ mod exhaustive {
 
     #[test]
     fn an_attempt_that_leaves_before_eyes() {
-        check("an-attempt-leaves", an_attempt_leaves_before_eyes);
+        check("an-attempt-leaves", || {
+            an_attempt_leaves_before_eyes(Mode::Exclusive);
+        });
+    }
+
+    #[test]
+    fn readers_that_leave_before_eyes() {
+        check("readers-leave", || {
+            an_attempt_leaves_before_eyes(Mode::Shared);
+        });
     }
 
     #[test]
@@ -403,7 +418,16 @@ mod random {
 
     #[test]
     fn an_attempt_that_leaves_before_eyes() {
-        check("an-attempt-leaves", an_attempt_leaves_before_eyes);
+        check("an-attempt-leaves", || {
+            an_attempt_leaves_before_eyes(Mode::Exclusive);
+        });
+    }
+
+    #[test]
+    fn readers_that_leave_before_eyes() {
+        check("readers-leave", || {
+            an_attempt_leaves_before_eyes(Mode::Shared);
+        });
     }
 
     #[test]

@@ -78,7 +78,7 @@ unsafe impl<T: Send> Sync for Slot<T> {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     Free,
-    /// Held under this number, by this attempt if it was not left meanwhile.
+    /// Held under this number, by this attempt if neither has changed meanwhile.
     Held {
         word: Word,
         attempt: u64,

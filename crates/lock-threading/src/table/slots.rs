@@ -93,16 +93,20 @@ impl<T: Send, R: Default> Slots<T, R> {
         loop {
             match slot.look() {
                 Look::Crowded => return Err(Crowded),
+                Look::Held { word, .. } if word.tag() != tag => return Ok(None),
+                Look::Free => return Ok(None),
                 Look::Held {
                     word,
                     attempt: holder,
-                } if (word.tag(), holder) == (tag, attempt) => {
+                } if holder == attempt => {
                     // If not, then somebody came or left meanwhile, and may be gone again.
                     if let Some(left) = slot.try_leave_as(word) {
                         return Ok(Some(left));
                     }
                 }
-                Look::Free | Look::Held { .. } => return Ok(None),
+                // Or it was ours when we read the word, and we have been moved to the room since, where
+                // somebody else was given a number.
+                Look::Held { .. } => return Err(Crowded),
             }
         }
     }
@@ -172,7 +176,7 @@ fn room_of(slot: usize) -> usize {
     ROOMS.0[slot % REMAINDERS].into()
 }
 
-/// The slot cannot be left alone: look in the room.
+/// The slot cannot be left alone, or does not tell: look in the room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crowded;
 

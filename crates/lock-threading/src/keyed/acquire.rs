@@ -16,7 +16,7 @@ use super::asking::{Asking, hold_alone};
 use super::guard::Hold;
 use crate::table::{Manner, Refused};
 
-/// Waits until a key is held exclusively. Made by [`KeyedLocks::acquire`].
+/// Waits until a key is held exclusively. Made by [`KeyedLocks::acquire`](super::KeyedLocks::acquire).
 ///
 /// # Cancel safety
 /// Dropping it at any point leaves no lock and no queue entry.
@@ -26,7 +26,7 @@ where
     K: Borrow<Q>,
     Q: Eq;
 
-/// Waits until a key is held in some mode. Made by [`KeyedLocks::acquire_with`].
+/// Waits until a key is held in some mode. Made by [`KeyedLocks::acquire_with`](super::KeyedLocks::acquire_with).
 ///
 /// # Cancel safety
 /// Dropping it at any point leaves no lock and no queue entry.

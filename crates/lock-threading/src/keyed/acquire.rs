@@ -26,7 +26,8 @@ where
     K: Borrow<Q>,
     Q: Eq;
 
-/// Waits until a key is held in some mode. Made by [`KeyedLocks::acquire_with`](super::KeyedLocks::acquire_with).
+/// Waits until a key is held in some mode. Made by
+/// [`KeyedLocks::acquire_with`](super::KeyedLocks::acquire_with).
 ///
 /// # Cancel safety
 /// Dropping it at any point leaves no lock and no queue entry.

@@ -111,8 +111,8 @@ impl<D: Details> State<D> {
         (Self::Queue(queue), pass)
     }
 
-    /// Whether the slot in front must not be taken without a look in here: the key is held, or
-    /// nobody of the priority that takes slots may barge.
+    /// Whether the slot in front must not be taken without a look in here: the key is held, nobody of
+    /// the priority that takes slots may barge, or a reader has to be refused.
     fn keeps_crowded(&self) -> bool {
         match self {
             Self::Single(_) => true,

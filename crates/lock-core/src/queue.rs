@@ -7,6 +7,7 @@ mod lane;
 mod waiting;
 
 use std::fmt;
+use std::hash::Hash;
 
 use smallvec::SmallVec;
 
@@ -18,10 +19,12 @@ use waiting::Waiting;
 pub const BYPASS_LIMIT: u32 = 64;
 
 /// Someone who holds or waits, with whatever the backend keeps about it.
+///
+/// `A` tells attempts apart: an [`OwnerToken`], or less where all attempts are of one process.
 #[derive(Clone, Debug)]
-pub struct Party<T> {
+pub struct Party<T, A = OwnerToken> {
     /// The attempt.
-    pub attempt: OwnerToken,
+    pub attempt: A,
     /// How it holds or wants to hold.
     pub mode: Mode,
     /// Higher goes first.
@@ -61,13 +64,13 @@ pub enum Turn {
 ///
 /// One uncontended holder costs no allocation.
 #[derive(Clone)]
-pub struct KeyQueue<T> {
-    holders: SmallVec<[Party<T>; 1]>,
+pub struct KeyQueue<T, A = OwnerToken> {
+    holders: SmallVec<[Party<T, A>; 1]>,
     permits_used: u32,
-    waiting: Option<Box<Waiting<T>>>,
+    waiting: Option<Box<Waiting<T, A>>>,
 }
 
-impl<T> KeyQueue<T> {
+impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     /// A key that nobody uses.
     #[must_use]
     pub fn new() -> Self {
@@ -84,17 +87,17 @@ impl<T> KeyQueue<T> {
     }
 
     /// Who holds.
-    pub fn holders(&self) -> impl Iterator<Item = &Party<T>> {
+    pub fn holders(&self) -> impl Iterator<Item = &Party<T, A>> {
         self.holders.iter()
     }
 
     /// Who waits, next one first.
-    pub fn waiters(&self) -> impl Iterator<Item = &Party<T>> {
+    pub fn waiters(&self) -> impl Iterator<Item = &Party<T, A>> {
         self.waiting.iter().flat_map(|waiting| waiting.iter())
     }
 
     /// One holder.
-    pub fn holder_mut(&mut self, attempt: OwnerToken) -> Option<&mut Party<T>> {
+    pub fn holder_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
         self.holders
             .iter_mut()
             .find(|holder| holder.attempt == attempt)
@@ -121,7 +124,7 @@ impl<T> KeyQueue<T> {
     }
 
     /// Makes a party a holder. Call it only right after [`admits`](Self::admits) said so.
-    pub fn enter(&mut self, party: Party<T>) {
+    pub fn enter(&mut self, party: Party<T, A>) {
         debug_assert!(self.admits(party.mode, party.priority).is_ok());
         if let Some(waiting) = &mut self.waiting {
             waiting.count_newcomer(party.priority);
@@ -133,7 +136,7 @@ impl<T> KeyQueue<T> {
     /// something outside this queue is in its way; then let it in by
     /// [`admit_heads`](Self::admit_heads).
     #[inline]
-    pub fn enqueue(&mut self, party: Party<T>) -> Ticket {
+    pub fn enqueue(&mut self, party: Party<T, A>) -> Ticket {
         debug_assert!(!matches!(
             self.admits(party.mode, party.priority),
             Err(Refusal::Conflict(_))
@@ -145,9 +148,9 @@ impl<T> KeyQueue<T> {
     /// `granted` is called for each as it becomes a holder.
     pub fn leave(
         &mut self,
-        attempt: OwnerToken,
-        granted: impl FnMut(&mut Party<T>),
-    ) -> Option<Party<T>> {
+        attempt: A,
+        granted: impl FnMut(&mut Party<T, A>),
+    ) -> Option<Party<T, A>> {
         let gone = self.withdraw(attempt)?;
         self.admit_next(granted);
         Some(gone)
@@ -156,8 +159,8 @@ impl<T> KeyQueue<T> {
     /// Ends an attempt as [`leave`](Self::leave) does, but lets nobody in: for a backend that has to
     /// ask outside first, with [`admit_heads`](Self::admit_heads).
     #[inline]
-    pub fn withdraw(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
-        let is_it = |holder: &Party<T>| holder.attempt == attempt;
+    pub fn withdraw(&mut self, attempt: A) -> Option<Party<T, A>> {
+        let is_it = |holder: &Party<T, A>| holder.attempt == attempt;
         let gone = match self.holders.iter().position(is_it) {
             Some(at) => {
                 // `swap_remove` would also swap the last one, which is mostly the only one, with
@@ -178,7 +181,7 @@ impl<T> KeyQueue<T> {
 
     /// The same for one that has queued with this ticket, which need not be looked for if it still
     /// waits.
-    pub fn withdraw_with(&mut self, ticket: Ticket, attempt: OwnerToken) -> Option<Party<T>> {
+    pub fn withdraw_with(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
         let waiting = self.waiting.as_mut();
         let Some(gone) = waiting.and_then(|waiting| waiting.remove_at(ticket, attempt)) else {
             return self.withdraw(attempt);
@@ -189,7 +192,7 @@ impl<T> KeyQueue<T> {
 
     /// Lets in the heads of the line that fit, one by one, as long as `turn` says that they enter.
     #[inline]
-    pub fn admit_heads(&mut self, mut turn: impl FnMut(&mut Party<T>) -> Turn) {
+    pub fn admit_heads(&mut self, mut turn: impl FnMut(&mut Party<T, A>) -> Turn) {
         while let Some(waiting) = &mut self.waiting {
             let Some(head) = waiting.head_mut() else {
                 break;
@@ -212,23 +215,23 @@ impl<T> KeyQueue<T> {
     }
 
     /// One waiter.
-    pub fn waiter(&mut self, attempt: OwnerToken) -> Option<&Party<T>> {
+    pub fn waiter(&mut self, attempt: A) -> Option<&Party<T, A>> {
         self.waiting.as_mut()?.get(attempt)
     }
 
     /// One waiter, to change what is kept about it.
-    pub fn waiter_mut(&mut self, attempt: OwnerToken) -> Option<&mut Party<T>> {
+    pub fn waiter_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
         self.waiting.as_mut()?.get_mut(attempt)
     }
 
     /// Who is next.
     #[inline]
-    pub fn head(&self) -> Option<&Party<T>> {
+    pub fn head(&self) -> Option<&Party<T, A>> {
         self.waiting.as_ref()?.head()
     }
 
     /// Who is next, to change what is kept about it.
-    pub fn head_mut(&mut self) -> Option<&mut Party<T>> {
+    pub fn head_mut(&mut self) -> Option<&mut Party<T, A>> {
         self.waiting.as_mut()?.head_mut()
     }
 
@@ -239,7 +242,7 @@ impl<T> KeyQueue<T> {
 
     /// Makes a party a holder ahead of everyone who waits. Call it only after
     /// [`has_room`](Self::has_room) said so, and bound how often.
-    pub fn barge(&mut self, party: Party<T>) {
+    pub fn barge(&mut self, party: Party<T, A>) {
         debug_assert!(self.has_room(party.mode) && self.conflict(party.mode).is_none());
         self.hold(party);
     }
@@ -251,8 +254,8 @@ impl<T> KeyQueue<T> {
     /// means that the attempt does not hold exclusively.
     pub fn downgrade(
         &mut self,
-        attempt: OwnerToken,
-        granted: impl FnMut(&mut Party<T>),
+        attempt: A,
+        granted: impl FnMut(&mut Party<T, A>),
     ) -> Result<Option<()>, Mode> {
         let waited_for = self
             .waiting
@@ -273,14 +276,14 @@ impl<T> KeyQueue<T> {
     }
 
     /// Removes everyone who waits.
-    pub fn drain_waiters(&mut self) -> impl Iterator<Item = Party<T>> + use<T> {
+    pub fn drain_waiters(&mut self) -> impl Iterator<Item = Party<T, A>> + use<T, A> {
         self.waiting
             .take()
             .into_iter()
             .flat_map(|waiting| waiting.into_parties())
     }
 
-    fn admit_next(&mut self, mut granted: impl FnMut(&mut Party<T>)) {
+    fn admit_next(&mut self, mut granted: impl FnMut(&mut Party<T, A>)) {
         self.admit_heads(|party| {
             granted(party);
             Turn::Enter
@@ -299,7 +302,7 @@ impl<T> KeyQueue<T> {
     }
 
     #[inline]
-    fn hold(&mut self, party: Party<T>) {
+    fn hold(&mut self, party: Party<T, A>) {
         self.permits_used += permits(party.mode);
         self.holders.push(party);
     }
@@ -313,7 +316,7 @@ impl<T> KeyQueue<T> {
     }
 }
 
-fn fits<T>(holders: &[Party<T>], permits_used: u32, mode: Mode) -> bool {
+fn fits<T, A>(holders: &[Party<T, A>], permits_used: u32, mode: Mode) -> bool {
     let Some(held) = holders.first().map(|holder| holder.mode) else {
         return true;
     };
@@ -331,13 +334,13 @@ fn permits(mode: Mode) -> u32 {
     }
 }
 
-impl<T> Default for KeyQueue<T> {
+impl<T, A: Copy + Eq + Hash> Default for KeyQueue<T, A> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for KeyQueue<T> {
+impl<T: fmt::Debug, A: Copy + Eq + Hash + fmt::Debug> fmt::Debug for KeyQueue<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyQueue")
             .field("holders", &self.holders)

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::Party;
-
 /// Leaving this many empty places costs nothing; beyond, they may be half of the line.
 const GAPS_ALLOWED: usize = 32;
 
@@ -12,21 +10,21 @@ const GAPS_ALLOWED: usize = 32;
 ///
 /// Invariant: the first place is taken, unless the lane is empty.
 #[derive(Clone, Debug)]
-pub(super) struct Lane<T> {
+pub(super) struct Lane<P> {
     pub(super) rank: i16,
-    line: VecDeque<Place<T>>,
+    line: VecDeque<Place<P>>,
     gaps: usize,
     /// How often the first one was bypassed. Nobody is put before it where that happens.
     bypassed: u32,
 }
 
 #[derive(Clone, Debug)]
-struct Place<T> {
+struct Place<P> {
     arrival: u64,
-    party: Option<Party<T>>,
+    party: Option<P>,
 }
 
-impl<T> Lane<T> {
+impl<P> Lane<P> {
     pub(super) fn new(rank: i16) -> Self {
         Self {
             rank,
@@ -40,17 +38,17 @@ impl<T> Lane<T> {
         self.line.is_empty()
     }
 
-    pub(super) fn parties(&self) -> impl Iterator<Item = &Party<T>> {
+    pub(super) fn parties(&self) -> impl Iterator<Item = &P> {
         self.line.iter().filter_map(|place| place.party.as_ref())
     }
 
-    pub(super) fn into_parties(self) -> impl Iterator<Item = Party<T>> {
+    pub(super) fn into_parties(self) -> impl Iterator<Item = P> {
         self.line.into_iter().filter_map(|place| place.party)
     }
 
     /// The arrivals and parties, first one first.
-    pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, &Party<T>)> {
-        let taken = |place: &'_ Place<T>| place.party.is_some();
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, &P)> {
+        let taken = |place: &'_ Place<P>| place.party.is_some();
         self.line
             .iter()
             .filter(move |place| taken(place))
@@ -58,26 +56,26 @@ impl<T> Lane<T> {
     }
 
     #[inline]
-    pub(super) fn first(&self) -> Option<&Party<T>> {
+    pub(super) fn first(&self) -> Option<&P> {
         self.line.front()?.party.as_ref()
     }
 
-    pub(super) fn first_mut(&mut self) -> Option<&mut Party<T>> {
+    pub(super) fn first_mut(&mut self) -> Option<&mut P> {
         self.line.front_mut()?.party.as_mut()
     }
 
-    pub(super) fn get(&self, arrival: u64) -> Option<&Party<T>> {
+    pub(super) fn get(&self, arrival: u64) -> Option<&P> {
         self.line.get(self.find(arrival)?)?.party.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, arrival: u64) -> Option<&mut Party<T>> {
+    pub(super) fn get_mut(&mut self, arrival: u64) -> Option<&mut P> {
         let at = self.find(arrival)?;
         self.line.get_mut(at)?.party.as_mut()
     }
 
     /// Adds a party where its arrival belongs: at the end, unless it comes from another lane.
     #[inline]
-    pub(super) fn insert(&mut self, arrival: u64, party: Party<T>) {
+    pub(super) fn insert(&mut self, arrival: u64, party: P) {
         let place = Place {
             arrival,
             party: Some(party),
@@ -92,14 +90,14 @@ impl<T> Lane<T> {
     }
 
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(u64, Party<T>)> {
+    pub(super) fn pop(&mut self) -> Option<(u64, P)> {
         let place = self.line.pop_front()?;
         self.bypassed = 0;
         self.close_gaps();
         Some((place.arrival, place.party?))
     }
 
-    pub(super) fn remove(&mut self, arrival: u64) -> Option<Party<T>> {
+    pub(super) fn remove(&mut self, arrival: u64) -> Option<P> {
         let at = self.find(arrival)?;
         let party = self.line.get_mut(at)?.party.take()?;
         if at == 0 {

@@ -1,13 +1,14 @@
 //! The waiters of one key, in order.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use super::lane::Lane;
 use super::{BYPASS_LIMIT, Party};
-use crate::{Mode, OwnerToken};
+use crate::Mode;
 
 /// Above every priority: where waiters go that were bypassed too often.
 const AGED: i16 = i8::MAX as i16 + 1;
@@ -19,16 +20,16 @@ pub struct Ticket {
     arrival: u64,
 }
 
-type Tickets = HashMap<OwnerToken, Ticket, RandomState>;
+type Tickets<A> = HashMap<A, Ticket, RandomState>;
 
 /// One lane for each priority that is waited with.
 #[derive(Clone)]
-pub(super) struct Waiting<T> {
+pub(super) struct Waiting<T, A> {
     /// Highest rank first; a lane that is empty is gone. Mostly there is one.
-    lanes: SmallVec<[Lane<T>; 1]>,
+    lanes: SmallVec<[Lane<Party<T, A>>; 1]>,
     /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
     /// the line does not pay for it.
-    tickets: Option<Tickets>,
+    tickets: Option<Tickets<A>>,
     arrivals: u64,
     /// How many waiters ask for [`Mode::Shared`], and for permits, and of how many.
     shared: usize,
@@ -36,7 +37,7 @@ pub(super) struct Waiting<T> {
     of: Option<Mode>,
 }
 
-impl<T> Default for Waiting<T> {
+impl<T, A> Default for Waiting<T, A> {
     fn default() -> Self {
         Self {
             lanes: SmallVec::new(),
@@ -49,34 +50,34 @@ impl<T> Default for Waiting<T> {
     }
 }
 
-impl<T> Waiting<T> {
+impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Party<T>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Party<T, A>> {
         self.lanes.iter().flat_map(Lane::parties)
     }
 
-    pub(super) fn into_parties(self) -> impl Iterator<Item = Party<T>> {
+    pub(super) fn into_parties(self) -> impl Iterator<Item = Party<T, A>> {
         self.lanes.into_iter().flat_map(Lane::into_parties)
     }
 
     #[inline]
-    pub(super) fn head(&self) -> Option<&Party<T>> {
+    pub(super) fn head(&self) -> Option<&Party<T, A>> {
         self.lanes.first()?.first()
     }
 
-    pub(super) fn head_mut(&mut self) -> Option<&mut Party<T>> {
+    pub(super) fn head_mut(&mut self) -> Option<&mut Party<T, A>> {
         self.lanes.first_mut()?.first_mut()
     }
 
-    pub(super) fn get(&mut self, attempt: OwnerToken) -> Option<&Party<T>> {
+    pub(super) fn get(&mut self, attempt: A) -> Option<&Party<T, A>> {
         let ticket = self.ticket(attempt)?;
         self.lane(ticket.rank)?.get(ticket.arrival)
     }
 
-    pub(super) fn get_mut(&mut self, attempt: OwnerToken) -> Option<&mut Party<T>> {
+    pub(super) fn get_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
         let ticket = self.ticket(attempt)?;
         let at = self.lane_at(ticket.rank).ok()?;
         self.lanes[at].get_mut(ticket.arrival)
@@ -99,7 +100,7 @@ impl<T> Waiting<T> {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, party: Party<T>) -> Ticket {
+    pub(super) fn push(&mut self, party: Party<T, A>) -> Ticket {
         let ticket = Ticket {
             rank: party.priority.into(),
             arrival: self.arrivals,
@@ -110,13 +111,13 @@ impl<T> Waiting<T> {
         ticket
     }
 
-    pub(super) fn remove(&mut self, attempt: OwnerToken) -> Option<Party<T>> {
+    pub(super) fn remove(&mut self, attempt: A) -> Option<Party<T, A>> {
         let ticket = self.tickets().remove(&attempt)?;
         self.take(ticket)
     }
 
     /// The same for one that was put in line there, unless it was moved to another lane.
-    pub(super) fn remove_at(&mut self, ticket: Ticket, attempt: OwnerToken) -> Option<Party<T>> {
+    pub(super) fn remove_at(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
         let found = self.lane(ticket.rank)?.get(ticket.arrival)?;
         if found.attempt != attempt {
             return None;
@@ -127,7 +128,7 @@ impl<T> Waiting<T> {
         self.take(ticket)
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Party<T>> {
+    fn take(&mut self, ticket: Ticket) -> Option<Party<T, A>> {
         let at = self.lane_at(ticket.rank).ok()?;
         let party = self.lanes[at].remove(ticket.arrival)?;
         self.forget_empty_lane(at);
@@ -137,7 +138,7 @@ impl<T> Waiting<T> {
 
     /// Takes the head out, to be granted.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Party<T>> {
+    pub(super) fn pop(&mut self) -> Option<Party<T, A>> {
         let first = self.lanes.first_mut()?;
         let rank = first.rank;
         let (arrival, party) = first.pop()?;
@@ -179,7 +180,7 @@ impl<T> Waiting<T> {
     }
 
     #[inline]
-    fn insert(&mut self, ticket: Ticket, party: Party<T>) {
+    fn insert(&mut self, ticket: Ticket, party: Party<T, A>) {
         if let Some(tickets) = &mut self.tickets {
             tickets.insert(party.attempt, ticket);
         }
@@ -192,7 +193,7 @@ impl<T> Waiting<T> {
 
     /// The party has left this lane.
     #[inline]
-    fn forget(&mut self, lane: usize, party: &Party<T>) {
+    fn forget(&mut self, lane: usize, party: &Party<T, A>) {
         if let Some(tickets) = &mut self.tickets {
             tickets.remove(&party.attempt);
         }
@@ -205,14 +206,14 @@ impl<T> Waiting<T> {
         }
     }
 
-    fn ticket(&mut self, attempt: OwnerToken) -> Option<Ticket> {
+    fn ticket(&mut self, attempt: A) -> Option<Ticket> {
         self.tickets().get(&attempt).copied()
     }
 
-    fn tickets(&mut self) -> &mut Tickets {
+    fn tickets(&mut self) -> &mut Tickets<A> {
         let lanes = &self.lanes;
         self.tickets.get_or_insert_with(|| {
-            let of_lane = |lane: &Lane<T>| {
+            let of_lane = |lane: &Lane<Party<T, A>>| {
                 let rank = lane.rank;
                 let each = lane.arrivals();
                 each.map(move |(arrival, party)| (party.attempt, Ticket { rank, arrival }))
@@ -222,7 +223,7 @@ impl<T> Waiting<T> {
         })
     }
 
-    fn lane(&self, rank: i16) -> Option<&Lane<T>> {
+    fn lane(&self, rank: i16) -> Option<&Lane<Party<T, A>>> {
         self.lane_at(rank).ok().map(|at| &self.lanes[at])
     }
 

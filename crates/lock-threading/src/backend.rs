@@ -227,7 +227,7 @@ fn ask<'a>(hash: u64, request: &Request, waker: Option<&'a Waker>) -> Ask<'a> {
         hash,
         mode: request.mode,
         priority: request.priority,
-        attempt: request.attempt,
+        attempt: request.attempt.counter(),
         fairness: Fairness::FirstCome,
         waker,
     }

@@ -27,8 +27,8 @@ mod real {
     }
 
     /// How long it has been.
-    pub(crate) fn elapsed(since: std::time::Instant) -> std::time::Duration {
-        since.elapsed()
+    pub(crate) fn elapsed(since: lock_core::clock::Instant) -> std::time::Duration {
+        lock_core::clock::Instant::now().saturating_duration_since(since)
     }
 
     /// A place that its user guards.
@@ -66,7 +66,7 @@ mod checked {
     }
 
     /// Time stands still in a model.
-    pub(crate) fn elapsed(_since: std::time::Instant) -> std::time::Duration {
+    pub(crate) fn elapsed(_since: lock_core::clock::Instant) -> std::time::Duration {
         std::time::Duration::ZERO
     }
 }
@@ -84,7 +84,7 @@ mod shuttled {
     }
 
     /// Time stands still in a model.
-    pub(crate) fn elapsed(_since: std::time::Instant) -> std::time::Duration {
+    pub(crate) fn elapsed(_since: lock_core::clock::Instant) -> std::time::Duration {
         std::time::Duration::ZERO
     }
 

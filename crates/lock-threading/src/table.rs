@@ -13,7 +13,7 @@ mod slots;
 
 use std::task::{Poll, Waker};
 
-use lock_core::{KeyQueue, Mode, OwnerToken, Ticket, fork, runtime};
+use lock_core::{Mode, Ticket, fork, runtime};
 use smallvec::SmallVec;
 
 use crate::Fairness;
@@ -24,13 +24,23 @@ pub(crate) use seat::{Pass, Seat};
 pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER, Manner};
 use slots::{Open, Slots};
 
+/// An attempt of this process: the [counter](lock_core::OwnerToken::counter) of its token, a third as
+/// large.
+pub(crate) type Attempt = u64;
+
+/// The holders and waiters of a key.
+pub(crate) type Queue<D> = lock_core::KeyQueue<Seat<D>, Attempt>;
+
+/// One of them.
+pub(crate) type Party<D> = lock_core::Party<Seat<D>, Attempt>;
+
 /// What the table's user keeps about a holder or waiter.
 pub(crate) trait Details: Send {
     /// Whether an attempt may ask again while it waits or holds, and is then to have one place.
     const ASKS_AGAIN: bool;
 
     /// The attempt that holds, where the user keeps it.
-    fn attempt(&self) -> Option<OwnerToken>;
+    fn attempt(&self) -> Option<Attempt>;
 
     /// It was handed the lock now.
     fn note_grant(&mut self);
@@ -39,7 +49,7 @@ pub(crate) trait Details: Send {
 impl Details for () {
     const ASKS_AGAIN: bool = false;
 
-    fn attempt(&self) -> Option<OwnerToken> {
+    fn attempt(&self) -> Option<Attempt> {
         None
     }
 
@@ -59,7 +69,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) hash: u64,
     pub(crate) mode: Mode,
     pub(crate) priority: i8,
-    pub(crate) attempt: OwnerToken,
+    pub(crate) attempt: Attempt,
     pub(crate) fairness: Fairness,
     /// Queues if it must wait, and is woken by this.
     pub(crate) waker: Option<&'a Waker>,
@@ -96,7 +106,7 @@ pub(crate) enum Claim {
     /// The holder with this number.
     Number(u64),
     /// An attempt, whether it holds or waits, with the ticket of its wait where that is at hand.
-    Attempt(OwnerToken, Option<Ticket>),
+    Attempt(Attempt, Option<Ticket>),
 }
 
 /// Wakers to run once nothing is locked. Leaving wakes one waiter, or a few readers.
@@ -231,7 +241,7 @@ impl<K: Send, D: Details> Table<K, D> {
         };
         if let (Some(manner), None) = (Manner::of(ask.mode), pass) {
             // Nobody is in the slot, so there is no need for an entry.
-            let counter = D::ASKS_AGAIN.then(|| ask.attempt.counter());
+            let counter = D::ASKS_AGAIN.then_some(ask.attempt);
             let number = open.put(manner, counter, Held { key, details });
             let number = number.unwrap_or(LAST_NUMBER + 1);
             return Ok(Some(Entered::Holds(Pass::alone(number, ask.mode))));
@@ -248,10 +258,10 @@ impl<K: Send, D: Details> Table<K, D> {
         &self,
         hash: u64,
         same: impl Fn(&K) -> bool,
-        attempt: OwnerToken,
+        attempt: Attempt,
         waker: &Waker,
     ) -> Option<Poll<Pass>> {
-        if let Some(number) = self.slots.let_in(hash, attempt.counter()) {
+        if let Some(number) = self.slots.let_in(hash, attempt) {
             return Some(Poll::Ready(Pass::exclusive(number)));
         }
         let mut visitor = Visitor {
@@ -320,8 +330,8 @@ impl<K: Send, D: Details> Table<K, D> {
         &self,
         hash: u64,
         same: impl Fn(&K) -> bool,
-        attempt: OwnerToken,
-        change: impl FnOnce(&mut KeyQueue<Seat<D>>, &mut dyn FnMut(&mut Seat<D>)) -> T,
+        attempt: Attempt,
+        change: impl FnOnce(&mut Queue<D>, &mut dyn FnMut(&mut Seat<D>)) -> T,
     ) -> Option<T> {
         let mut wakers = Wakers::new();
         let _from_slot;
@@ -365,7 +375,7 @@ impl<K: Send, D: Details> Table<K, D> {
     pub(crate) fn visit(
         &self,
         mut alone: impl FnMut(&K, &D, Pass),
-        mut queued: impl FnMut(&K, &KeyQueue<Seat<D>>),
+        mut queued: impl FnMut(&K, &Queue<D>),
     ) {
         let alone = std::cell::RefCell::new(&mut alone);
         self.slots.visit(

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lock_core::{
-    Fence, FencingNumber, KeyQueue, KeyReport, LockKey, Mode, OwnerId, OwnerToken, PartyRecord,
-    PlainRequest, ProcessNonce, ProcessRecord, Request, Slot, clock,
+    Fence, FencingNumber, KeyReport, LockKey, Mode, OwnerId, OwnerToken, PartyRecord, PlainRequest,
+    ProcessNonce, ProcessRecord, Request, Slot, clock,
 };
 
-use crate::table::{Details, Pass, Seat};
+use crate::table::{Attempt, Details, Party, Pass, Queue};
 
 /// What is kept about a holder or waiter, small enough to be written at every acquire.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// The attempt within this process, which has one table.
-    counter: u64,
+    attempt: Attempt,
     /// Through which [`OneKey`](crate::OneKey) it came; 0 for none.
     view: u64,
     owner: Option<OwnerId>,
@@ -33,11 +32,8 @@ struct Words {
 impl Details for Known {
     const ASKS_AGAIN: bool = true;
 
-    fn attempt(&self) -> Option<OwnerToken> {
-        Some(OwnerToken::from_parts(
-            ProcessNonce::current(),
-            self.counter,
-        ))
+    fn attempt(&self) -> Option<Attempt> {
+        Some(self.attempt)
     }
 
     fn note_grant(&mut self) {
@@ -50,7 +46,7 @@ impl Known {
     pub(crate) fn of(request: &Request, view: u64) -> Self {
         let has_words = request.label.is_some() || request.record.is_some();
         Self {
-            counter: request.attempt.counter(),
+            attempt: request.attempt.counter(),
             view,
             owner: request.owner,
             since: clock::coarse_wall_nanos(),
@@ -66,7 +62,7 @@ impl Known {
     #[inline(always)]
     pub(crate) fn plain(request: &PlainRequest, view: u64) -> Self {
         Self {
-            counter: request.attempt.counter(),
+            attempt: request.attempt.counter(),
             view,
             owner: request.owner,
             since: clock::coarse_wall_nanos(),
@@ -86,13 +82,8 @@ impl Known {
         self.view == view
     }
 
-    fn record(
-        &self,
-        attempt: OwnerToken,
-        mode: Mode,
-        process: &ProcessRecord,
-        number: u64,
-    ) -> PartyRecord {
+    fn record(&self, mode: Mode, process: &ProcessRecord, number: u64) -> PartyRecord {
+        let attempt = OwnerToken::from_parts(ProcessNonce::current(), self.attempt);
         let mut record = PartyRecord::new(attempt, mode, process.clone());
         record.owner = self.owner;
         if let Some(words) = &self.words {
@@ -125,24 +116,20 @@ pub(crate) fn report_alone(
     process: &ProcessRecord,
 ) -> KeyReport {
     let mut report = KeyReport::idle(key);
-    if let Some(attempt) = known.attempt() {
-        let record = known.record(attempt, pass.mode, process, pass.number);
-        report.holders.push(record);
-    }
+    let record = known.record(pass.mode, process, pass.number);
+    report.holders.push(record);
     report
 }
 
 /// One key with its holders and waiters.
 pub(crate) fn report_queue(
     key: LockKey,
-    queue: &KeyQueue<Seat<Known>>,
+    queue: &Queue<Known>,
     process: &ProcessRecord,
 ) -> KeyReport {
-    let record = |party: &lock_core::Party<Seat<Known>>| {
+    let record = |party: &Party<Known>| {
         let seat = &party.data;
-        let mut record = seat
-            .details
-            .record(party.attempt, party.mode, process, seat.number());
+        let mut record = seat.details.record(party.mode, process, seat.number());
         record.priority = party.priority;
         record
     };

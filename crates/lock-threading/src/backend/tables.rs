@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use foldhash::fast::RandomState;
 use lock_core::fork::ForkLocal;
 use lock_core::{
-    Change, Fence, Grant, InspectPage, InspectQuery, LockKey, Mode, OwnerToken, ProcessRecord,
-    ReadVersion, Result,
+    Change, Fence, Grant, InspectPage, InspectQuery, LockKey, Mode, OwnerToken, ProcessNonce,
+    ProcessRecord, ReadVersion, Result,
 };
 
 use super::details::{Known, fence, report_alone, report_queue};
 use super::name::Name;
 use super::{mode_conflict, not_held, numbers_used_up};
-use crate::table::{Claim, Pass, Table};
+use crate::table::{Attempt, Claim, Pass, Table};
 
 /// Of 128 bytes each: half a megabyte, which stays in a core's cache.
 const SLOTS: usize = 1 << 12;
@@ -81,8 +81,8 @@ impl Tables {
     /// Ends an attempt in any state; returns whether it was there.
     #[inline]
     pub(super) fn leave(&self, place: &Place, attempt: OwnerToken) -> bool {
-        let (table, hash) = (self.current(), place.hash);
-        match table.release_attempt(hash, attempt.counter()) {
+        let (table, attempt) = (self.current(), attempt.counter());
+        match table.release_attempt(place.hash, attempt) {
             Ok(was_there) => was_there,
             Err(_) => self.leave_crowded(place, attempt),
         }
@@ -90,7 +90,7 @@ impl Tables {
 
     #[cold]
     #[inline(never)]
-    fn leave_crowded(&self, place: &Place, attempt: OwnerToken) -> bool {
+    fn leave_crowded(&self, place: &Place, attempt: Attempt) -> bool {
         let claim = Claim::Attempt(attempt, None);
         self.current()
             .leave(place.hash, |name| place.is(name), claim)
@@ -110,7 +110,10 @@ impl Tables {
         grant: &Grant,
         change: Change,
     ) -> Result<Grant> {
-        let attempt = grant.attempt;
+        let attempt = grant.attempt.counter();
+        if grant.attempt.process() != ProcessNonce::current() {
+            return Err(not_held(key));
+        }
         let altered = self.current().alter(
             place.hash,
             |name| place.is(name),

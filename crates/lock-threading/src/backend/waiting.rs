@@ -51,7 +51,7 @@ impl Future for Waiting {
                 Err(refused) => Poll::Ready(Err(refusal(key, this.request.mode, refused))),
             };
         }
-        match table.poll(place.hash, |name| place.is(name), attempt, waker) {
+        match table.poll(place.hash, |name| place.is(name), attempt.counter(), waker) {
             Some(Poll::Ready(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
             Some(Poll::Pending) => Poll::Pending,
             None if table.is_closed() => Poll::Ready(Err(Error::closed(NAME))),

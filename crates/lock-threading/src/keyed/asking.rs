@@ -10,7 +10,9 @@ use tokio::task::coop;
 use super::guard::Hold;
 use super::{KeyGuard, KeyOptions, KeyedLocks};
 use crate::Fairness;
-use crate::table::{Ask, Claim, Entered, Glimpse, Held, LAST_NUMBER, Manner, Pass, Refused, Table};
+use crate::table::{
+    Ask, Attempt, Claim, Entered, Glimpse, Held, LAST_NUMBER, Manner, Pass, Refused, Table,
+};
 
 /// How often a thread looks again before it parks, after twice as long each time: in all about as
 /// long as a switch of threads takes.
@@ -32,7 +34,7 @@ where
 pub(super) struct Queued<'a, K: Send> {
     table: &'a Table<K, ()>,
     hash: u64,
-    attempt: OwnerToken,
+    attempt: Attempt,
     ticket: Option<Ticket>,
     /// The fork generation it queued in.
     generation: u64,
@@ -78,7 +80,7 @@ where
             hash,
             mode: Mode::Exclusive,
             priority: self.options.priority,
-            attempt: OwnerToken::mint(),
+            attempt: OwnerToken::mint().counter(),
             fairness: self.locks.threads,
             waker: None,
         };
@@ -163,7 +165,7 @@ where
         fairness: Fairness,
         waker: &Waker,
     ) -> Poll<Result<KeyGuard<'a, K>, Refused>> {
-        let attempt = OwnerToken::mint();
+        let attempt = OwnerToken::mint().counter();
         let ask = self.ask(hash, attempt, fairness, Some(waker));
         match self.enter(table, &ask)? {
             Entered::Holds(pass) => {
@@ -218,7 +220,7 @@ where
     fn ask<'w>(
         &self,
         hash: u64,
-        attempt: OwnerToken,
+        attempt: Attempt,
         fairness: Fairness,
         waker: Option<&'w Waker>,
     ) -> Ask<'w> {

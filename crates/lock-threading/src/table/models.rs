@@ -10,12 +10,12 @@ mod world;
 use std::sync::Arc;
 use std::task::Poll;
 
-use lock_core::{Mode, OwnerToken};
+use lock_core::Mode;
 
-use super::{Ask, Claim, Details, Entered, Held, Manner, Table};
+use super::{Ask, Attempt, Claim, Details, Entered, Held, Manner, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
-use world::{Count, HASH, Shared, Waiter, ask, held};
+use world::{Count, HASH, Shared, Waiter, ask, held, mint};
 
 #[cfg(loom)]
 use loom::thread;
@@ -80,14 +80,14 @@ fn a_newcomer_takes_an_open_slot() {
 
 /// What is kept about a holder that leaves by its attempt; light when there is nothing to drop.
 struct Known {
-    attempt: OwnerToken,
+    attempt: Attempt,
     _kept: Option<Arc<()>>,
 }
 
 impl Details for Known {
     const ASKS_AGAIN: bool = true;
 
-    fn attempt(&self) -> Option<OwnerToken> {
+    fn attempt(&self) -> Option<Attempt> {
         Some(self.attempt)
     }
 
@@ -96,7 +96,7 @@ impl Details for Known {
 
 /// Tries for the key, and leaves by the attempt. Returns whether it held.
 fn try_and_leave_by_attempt(table: &Table<u64, Known>, mode: Mode, kept: Option<&Arc<()>>) -> bool {
-    let attempt = OwnerToken::mint();
+    let attempt = mint();
     let known = || Known {
         attempt,
         _kept: kept.cloned(),
@@ -106,19 +106,16 @@ fn try_and_leave_by_attempt(table: &Table<u64, Known>, mode: Mode, kept: Option<
         details: known(),
     };
     let manner = Manner::of(mode).unwrap().light(kept.is_none());
-    let holds = table
-        .try_hold(HASH, Some(attempt.counter()), manner, make)
-        .is_some()
-        || {
-            let ask = Ask {
-                mode,
-                ..ask(attempt, Fairness::FirstCome, None)
-            };
-            let entered = table.enter(&ask, |_| true, || 0, known());
-            matches!(entered, Ok(Entered::Holds(_)))
+    let holds = table.try_hold(HASH, Some(attempt), manner, make).is_some() || {
+        let ask = Ask {
+            mode,
+            ..ask(attempt, Fairness::FirstCome, None)
         };
+        let entered = table.enter(&ask, |_| true, || 0, known());
+        matches!(entered, Ok(Entered::Holds(_)))
+    };
     let left = table
-        .release_attempt(HASH, attempt.counter())
+        .release_attempt(HASH, attempt)
         .unwrap_or_else(|_| table.leave(HASH, |_| true, Claim::Attempt(attempt, None)));
     assert_eq!(left, holds, "it held, and was not there when it left");
     holds
@@ -173,7 +170,7 @@ fn a_waiter_leaves(fairness: Fairness) {
 fn one_is_let_in_beside_another_key() {
     let shared = Shared::new();
     let number = shared.lock(0, Fairness::FirstCome);
-    let (attempt, waiter) = (OwnerToken::mint(), Waiter::new());
+    let (attempt, waiter) = (mint(), Waiter::new());
     let asked = shared.ask(0, attempt, Fairness::FirstCome, Some(&waiter.waker));
     assert!(matches!(asked, Entered::Waits(_)), "{asked:?}");
     let there = Arc::clone(&shared);

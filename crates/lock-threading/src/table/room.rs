@@ -4,10 +4,12 @@ use std::task::Waker;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
-use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Ticket};
+use lock_core::{Mode, Refusal, Ticket};
 
 use super::slots::{Front, Manner};
-use super::{Ask, Claim, Details, Entered, Held, Pass, Refused, Seat, Wakers, seat};
+use super::{
+    Ask, Attempt, Claim, Details, Entered, Held, Party, Pass, Queue, Refused, Seat, Wakers, seat,
+};
 
 /// A room that is nearly empty keeps this much space, and gives the rest back.
 const SPARE: usize = 32;
@@ -28,7 +30,7 @@ pub(super) struct Entry<K, D> {
 #[derive(Debug)]
 pub(super) enum State<D> {
     Single(Single<D>),
-    Queue(Box<KeyQueue<Seat<D>>>),
+    Queue(Box<Queue<D>>),
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl<K, D> Default for Left<K, D> {
 /// Waiters whose wait was ended for them.
 pub(super) struct Drained<K, D> {
     pub(super) wakers: Vec<Waker>,
-    _parties: Vec<Party<Seat<D>>>,
+    _parties: Vec<Party<D>>,
     _entry: Option<Entry<K, D>>,
 }
 
@@ -105,7 +107,7 @@ impl<D: Details> State<D> {
             let pass = Pass::alone(number, ask.mode);
             return (Self::Single(Single::new(pass, details)), pass);
         }
-        let mut queue = Box::new(KeyQueue::new());
+        let mut queue = Box::new(Queue::new());
         let party = seat::party(ask, Seat::holding(number, details));
         let pass = seat::enter(&mut queue, party);
         (Self::Queue(queue), pass)
@@ -126,9 +128,9 @@ impl<D: Details> State<D> {
     }
 
     /// The queue, which a single holder gets now.
-    pub(super) fn queue(&mut self) -> &mut KeyQueue<Seat<D>> {
+    pub(super) fn queue(&mut self) -> &mut Queue<D> {
         if let Self::Single(_) = self {
-            let queue = Self::Queue(Box::new(KeyQueue::new()));
+            let queue = Self::Queue(Box::new(Queue::new()));
             let single = std::mem::replace(self, queue);
             if let (Self::Queue(queue), Self::Single(single)) = (&mut *self, single) {
                 queue.enter(seat::alone(single.pass(), single.details));
@@ -184,7 +186,7 @@ impl<D: Details> State<D> {
     }
 
     /// What a holder got.
-    pub(super) fn pass_of(&mut self, attempt: OwnerToken) -> Option<Pass> {
+    pub(super) fn pass_of(&mut self, attempt: Attempt) -> Option<Pass> {
         match self {
             Self::Single(single) => {
                 (single.details.attempt() == Some(attempt)).then(|| single.pass())
@@ -234,7 +236,7 @@ impl<D> Single<D> {
 
 enum Claimed {
     Single,
-    Party(OwnerToken, Option<Ticket>),
+    Party(Attempt, Option<Ticket>),
 }
 
 impl<K, D: Details> Room<K, D> {
@@ -315,7 +317,7 @@ impl<K, D: Details> Room<K, D> {
                 return false;
             };
             left.waker = party.data.waker;
-            front.forget_let_in(attempt.counter());
+            front.forget_let_in(attempt);
             seat::admit(queue, None, front, wakers);
             if !queue.is_idle() {
                 front.note(kept_crowded, state.keeps_crowded());

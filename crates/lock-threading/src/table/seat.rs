@@ -2,12 +2,13 @@
 
 use std::num::NonZeroU32;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lock_core::{KeyQueue, Mode, OwnerToken, Party, Refusal, Turn};
+use lock_core::clock::Instant;
+use lock_core::{Mode, OwnerToken, Refusal, Turn};
 
 use super::slots::Front;
-use super::{Ask, Details, Refused, Wakers};
+use super::{Ask, Attempt, Details, Party, Queue, Refused, Wakers};
 use crate::Fairness;
 use crate::sync::elapsed;
 
@@ -38,7 +39,7 @@ impl Pass {
         Self::alone(number, Mode::Exclusive)
     }
 
-    pub(crate) fn of<D>(holder: &Party<Seat<D>>) -> Self {
+    pub(crate) fn of<D>(holder: &Party<D>) -> Self {
         Self {
             number: holder.data.number(),
             permit: holder.data.permit().unwrap_or(0),
@@ -139,16 +140,18 @@ impl<D> Seat<D> {
 }
 
 /// A holder that had no queue so far.
-pub(super) fn alone<D: Details>(pass: Pass, details: D) -> Party<Seat<D>> {
+pub(super) fn alone<D: Details>(pass: Pass, details: D) -> Party<D> {
     Party {
-        attempt: details.attempt().unwrap_or_else(OwnerToken::mint),
+        attempt: details
+            .attempt()
+            .unwrap_or_else(|| OwnerToken::mint().counter()),
         mode: pass.mode,
         priority: 0,
         data: Seat::holding(pass.number, details),
     }
 }
 
-pub(super) fn party<D>(ask: &Ask<'_>, data: Seat<D>) -> Party<Seat<D>> {
+pub(super) fn party<D>(ask: &Ask<'_>, data: Seat<D>) -> Party<D> {
     Party {
         attempt: ask.attempt,
         mode: ask.mode,
@@ -158,10 +161,7 @@ pub(super) fn party<D>(ask: &Ask<'_>, data: Seat<D>) -> Party<Seat<D>> {
 }
 
 /// Whether a newcomer holds at once.
-pub(super) fn may_enter<D: Details>(
-    queue: &mut KeyQueue<Seat<D>>,
-    ask: &Ask<'_>,
-) -> Result<bool, Refused> {
+pub(super) fn may_enter<D: Details>(queue: &mut Queue<D>, ask: &Ask<'_>) -> Result<bool, Refused> {
     match queue.admits(ask.mode, ask.priority) {
         Ok(()) => Ok(true),
         Err(Refusal::Conflict(other)) => Err(Refused::Conflict(other)),
@@ -170,7 +170,7 @@ pub(super) fn may_enter<D: Details>(
 }
 
 /// Whether the key is free and its next waiter lets the newcomer pass.
-fn may_barge<D: Details>(queue: &mut KeyQueue<Seat<D>>, ask: &Ask<'_>) -> bool {
+fn may_barge<D: Details>(queue: &mut Queue<D>, ask: &Ask<'_>) -> bool {
     ask.fairness == Fairness::Barging
         && ask.mode == Mode::Exclusive
         && queue.has_room(ask.mode)
@@ -180,7 +180,7 @@ fn may_barge<D: Details>(queue: &mut KeyQueue<Seat<D>>, ask: &Ask<'_>) -> bool {
 }
 
 /// Makes a party a holder that [`may_enter`].
-pub(super) fn enter<D: Details>(queue: &mut KeyQueue<Seat<D>>, party: Party<Seat<D>>) -> Pass {
+pub(super) fn enter<D: Details>(queue: &mut Queue<D>, party: Party<D>) -> Pass {
     let attempt = party.attempt;
     if queue.admits(party.mode, party.priority).is_ok() {
         queue.enter(party);
@@ -195,8 +195,8 @@ pub(super) fn enter<D: Details>(queue: &mut KeyQueue<Seat<D>>, party: Party<Seat
 /// Lets in whoever is next and fits. A head that lets others barge is called, and enters when it
 /// comes itself: as the `visitor`.
 pub(super) fn admit<D: Details>(
-    queue: &mut KeyQueue<Seat<D>>,
-    visitor: Option<OwnerToken>,
+    queue: &mut Queue<D>,
+    visitor: Option<Attempt>,
     front: &Front<'_, impl Sized>,
     wakers: &mut Wakers,
 ) {
@@ -207,7 +207,7 @@ pub(super) fn admit<D: Details>(
             seat.call();
         } else {
             seat.grant(match party.mode {
-                Mode::Exclusive => front.let_in(party.attempt.counter()),
+                Mode::Exclusive => front.let_in(party.attempt),
                 Mode::Shared | Mode::Permit(_) => front.draw(),
             });
         }
@@ -220,7 +220,7 @@ pub(super) fn admit<D: Details>(
 }
 
 /// Gives new holders of permits the lowest that are free.
-pub(super) fn seat_permits<D: Details>(queue: &mut KeyQueue<Seat<D>>) {
+pub(super) fn seat_permits<D: Details>(queue: &mut Queue<D>) {
     loop {
         let unseated = queue.holders().find_map(|holder| match holder.mode {
             Mode::Permit(permits) if holder.data.permit().is_none() => {
@@ -245,7 +245,7 @@ pub(super) fn seat_permits<D: Details>(queue: &mut KeyQueue<Seat<D>>) {
 
 /// A waiter that comes to look.
 pub(super) struct Visitor<'a> {
-    pub(super) attempt: OwnerToken,
+    pub(super) attempt: Attempt,
     pub(super) waker: &'a Waker,
     /// A clone of it, once it is known to be needed; then what it replaced.
     pub(super) spare: Option<Waker>,
@@ -256,7 +256,7 @@ pub(super) struct NeedsWaker;
 
 /// What a waiter finds that comes to look.
 pub(super) fn look_in<D: Details>(
-    queue: &mut KeyQueue<Seat<D>>,
+    queue: &mut Queue<D>,
     visitor: &mut Visitor<'_>,
     front: &Front<'_, impl Sized>,
     wakers: &mut Wakers,

@@ -6,7 +6,7 @@ use std::task::{Poll, Wake, Waker};
 
 use lock_core::{Mode, OwnerToken};
 
-use super::super::{Ask, Claim, Entered, Held, Manner, Pass, Table};
+use super::super::{Ask, Attempt, Claim, Entered, Held, Manner, Pass, Table};
 use super::thread;
 use crate::Fairness;
 use crate::sync::UnsafeCell;
@@ -95,7 +95,7 @@ impl Shared {
             return number;
         }
         let waiter = Waiter::new();
-        let attempt = OwnerToken::mint();
+        let attempt = mint();
         let ask = ask(attempt, fairness, Some(&waiter.waker));
         match self.enter(key, &Ask { mode, ..ask }) {
             Entered::Holds(pass) => return pass.number,
@@ -114,7 +114,7 @@ impl Shared {
     /// Queues, unless it holds at once, and leaves without having looked again.
     pub(super) fn queue_and_leave(&self, key: u64, fairness: Fairness) {
         let waiter = Waiter::new();
-        let attempt = OwnerToken::mint();
+        let attempt = mint();
         match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
             Entered::Holds(pass) => {
                 self.inside(key, pass.number);
@@ -131,7 +131,7 @@ impl Shared {
     pub(super) fn ask(
         &self,
         key: u64,
-        attempt: OwnerToken,
+        attempt: Attempt,
         fairness: Fairness,
         waker: Option<&Waker>,
     ) -> Entered {
@@ -143,12 +143,12 @@ impl Shared {
         entered.unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 
-    pub(super) fn look(&self, key: u64, attempt: OwnerToken, waker: &Waker) -> Option<Poll<Pass>> {
+    pub(super) fn look(&self, key: u64, attempt: Attempt, waker: &Waker) -> Option<Poll<Pass>> {
         self.table.poll(HASH, |kept| *kept == key, attempt, waker)
     }
 }
 
-pub(super) fn ask(attempt: OwnerToken, fairness: Fairness, waker: Option<&Waker>) -> Ask<'_> {
+pub(super) fn ask(attempt: Attempt, fairness: Fairness, waker: Option<&Waker>) -> Ask<'_> {
     Ask {
         hash: HASH,
         mode: Mode::Exclusive,
@@ -157,6 +157,10 @@ pub(super) fn ask(attempt: OwnerToken, fairness: Fairness, waker: Option<&Waker>
         fairness,
         waker,
     }
+}
+
+pub(super) fn mint() -> Attempt {
+    OwnerToken::mint().counter()
 }
 
 pub(super) fn held(key: u64) -> Held<u64, ()> {

@@ -9,8 +9,6 @@ mod waiting;
 use std::fmt;
 use std::hash::Hash;
 
-use smallvec::SmallVec;
-
 use crate::{Mode, OwnerToken};
 pub use waiting::Ticket;
 use waiting::Waiting;
@@ -65,7 +63,9 @@ pub enum Turn {
 /// One uncontended holder costs no allocation.
 #[derive(Clone)]
 pub struct KeyQueue<T, A = OwnerToken> {
-    holders: SmallVec<[Party<T, A>; 1]>,
+    /// Who holds, mostly one. `None` only if nobody does.
+    holder: Option<Party<T, A>>,
+    others: Vec<Party<T, A>>,
     permits_used: u32,
     waiting: Option<Box<Waiting<T, A>>>,
 }
@@ -75,7 +75,8 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            holders: SmallVec::new(),
+            holder: None,
+            others: Vec::new(),
             permits_used: 0,
             waiting: None,
         }
@@ -83,12 +84,12 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
 
     /// Whether nobody holds and nobody waits, so that the key can be forgotten.
     pub fn is_idle(&self) -> bool {
-        self.holders.is_empty() && self.waiting.is_none()
+        self.holder.is_none() && self.waiting.is_none()
     }
 
     /// Who holds.
     pub fn holders(&self) -> impl Iterator<Item = &Party<T, A>> {
-        self.holders.iter()
+        self.holder.iter().chain(&self.others)
     }
 
     /// Who waits, next one first.
@@ -98,9 +99,8 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
 
     /// One holder.
     pub fn holder_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
-        self.holders
-            .iter_mut()
-            .find(|holder| holder.attempt == attempt)
+        let mut holders = self.holder.iter_mut().chain(&mut self.others);
+        holders.find(|holder| holder.attempt == attempt)
     }
 
     /// Whether a party could enter at once, or why not.
@@ -161,26 +161,24 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     #[inline]
     pub fn withdraw(&mut self, attempt: A) -> Option<Party<T, A>> {
         let is_it = |holder: &Party<T, A>| holder.attempt == attempt;
-        let gone = match self.holders.iter().position(is_it) {
-            Some(at) => {
-                // `swap_remove` would also swap the last one, which is mostly the only one, with
-                // itself.
-                let last = self.holders.len() - 1;
-                if at < last {
-                    self.holders.swap(at, last);
-                }
-                let holder = self.holders.pop()?;
-                self.permits_used -= permits(holder.mode);
-                holder
-            }
-            None => self.waiting.as_mut()?.remove(attempt)?,
+        let holder = if self.holder.as_ref().is_some_and(is_it) {
+            std::mem::replace(&mut self.holder, self.others.pop())
+        } else {
+            let at = self.others.iter().position(is_it);
+            at.map(|at| self.others.swap_remove(at))
         };
+        if let Some(holder) = holder {
+            self.permits_used -= permits(holder.mode);
+            return Some(holder);
+        }
+        let gone = self.waiting.as_mut()?.remove(attempt)?;
         self.forget_empty_line();
         Some(gone)
     }
 
     /// The same for one that has queued with this ticket, which need not be looked for if it still
     /// waits.
+    #[inline]
     pub fn withdraw_with(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
         let waiting = self.waiting.as_mut();
         let Some(gone) = waiting.and_then(|waiting| waiting.remove_at(ticket, attempt)) else {
@@ -197,7 +195,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
             let Some(head) = waiting.head_mut() else {
                 break;
             };
-            if !fits(&self.holders, self.permits_used, head.mode) {
+            if !fits(self.holder.as_ref(), self.permits_used, head.mode) {
                 break;
             }
             let (attempt, verdict) = (head.attempt, turn(head));
@@ -237,7 +235,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
 
     /// Whether the holders leave room for `mode`, whoever waits.
     pub fn has_room(&self, mode: Mode) -> bool {
-        fits(&self.holders, self.permits_used, mode)
+        fits(self.holder.as_ref(), self.permits_used, mode)
     }
 
     /// Makes a party a holder ahead of everyone who waits. Call it only after
@@ -304,20 +302,23 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     #[inline]
     fn hold(&mut self, party: Party<T, A>) {
         self.permits_used += permits(party.mode);
-        self.holders.push(party);
+        match &self.holder {
+            None => self.holder = Some(party),
+            Some(_) => self.others.push(party),
+        }
     }
 
     /// A mode in use that can never take turns with `mode`. All holders have one mode, or modes
     /// that agree, so looking at the first is enough.
     fn conflict(&self, mode: Mode) -> Option<Mode> {
-        let held = self.holders.first().map(|holder| holder.mode);
+        let held = self.holder.as_ref().map(|holder| holder.mode);
         held.filter(|held| held.conflicts_with(mode))
             .or_else(|| self.waiting.as_ref()?.conflict(mode))
     }
 }
 
-fn fits<T, A>(holders: &[Party<T, A>], permits_used: u32, mode: Mode) -> bool {
-    let Some(held) = holders.first().map(|holder| holder.mode) else {
+fn fits<T, A>(holder: Option<&Party<T, A>>, permits_used: u32, mode: Mode) -> bool {
+    let Some(held) = holder.map(|holder| holder.mode) else {
         return true;
     };
     match (held, mode) {
@@ -343,7 +344,7 @@ impl<T, A: Copy + Eq + Hash> Default for KeyQueue<T, A> {
 impl<T: fmt::Debug, A: Copy + Eq + Hash + fmt::Debug> fmt::Debug for KeyQueue<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyQueue")
-            .field("holders", &self.holders)
+            .field("holders", &self.holders().collect::<Vec<_>>())
             .field("waiters", &self.waiters().collect::<Vec<_>>())
             .finish()
     }

@@ -93,18 +93,25 @@ impl<P> Lane<P> {
     pub(super) fn pop(&mut self) -> Option<(u64, P)> {
         let place = self.line.pop_front()?;
         self.bypassed = 0;
-        self.close_gaps();
+        if self.gaps > 0 {
+            self.close_first_gaps();
+        }
         Some((place.arrival, place.party?))
     }
 
-    pub(super) fn remove(&mut self, arrival: u64) -> Option<P> {
+    /// Takes out whoever came then, if it is the one.
+    #[inline]
+    pub(super) fn remove(&mut self, arrival: u64, is_it: impl Fn(&P) -> bool) -> Option<P> {
         let at = self.find(arrival)?;
-        let party = self.line.get_mut(at)?.party.take()?;
+        let party = self.line.get_mut(at)?.party.take_if(|party| is_it(party))?;
+        self.gaps += 1;
         if at == 0 {
             self.bypassed = 0;
+            self.close_first_gaps();
         }
-        self.gaps += 1;
-        self.close_gaps();
+        if self.gaps > GAPS_ALLOWED && self.gaps > self.line.len() / 2 {
+            self.close_all_gaps();
+        }
         Some(party)
     }
 
@@ -117,31 +124,36 @@ impl<P> Lane<P> {
         Some(self.bypassed)
     }
 
+    #[inline]
     fn find(&self, arrival: u64) -> Option<usize> {
         // Those who came in a row stand in a row, unless gaps were closed. In a long line, each look
         // elsewhere is a cache miss.
         let first = self.line.front()?.arrival;
         let at = usize::try_from(arrival.checked_sub(first)?).ok()?;
-        if self
-            .line
-            .get(at)
-            .is_some_and(|place| place.arrival == arrival)
-        {
-            return Some(at);
+        match self.line.get(at) {
+            Some(place) if place.arrival == arrival => Some(at),
+            _ => self.search(arrival),
         }
-        self.line
-            .binary_search_by_key(&arrival, |place| place.arrival)
-            .ok()
     }
 
-    fn close_gaps(&mut self) {
+    #[cold]
+    fn search(&self, arrival: u64) -> Option<usize> {
+        let found = self
+            .line
+            .binary_search_by_key(&arrival, |place| place.arrival);
+        found.ok()
+    }
+
+    fn close_first_gaps(&mut self) {
         while self.line.front().is_some_and(|place| place.party.is_none()) {
             self.line.pop_front();
             self.gaps -= 1;
         }
-        if self.gaps > GAPS_ALLOWED && self.gaps > self.line.len() / 2 {
-            self.line.retain(|place| place.party.is_some());
-            self.gaps = 0;
-        }
+    }
+
+    #[cold]
+    fn close_all_gaps(&mut self) {
+        self.line.retain(|place| place.party.is_some());
+        self.gaps = 0;
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use foldhash::fast::RandomState;
-use smallvec::SmallVec;
 
 use super::lane::Lane;
 use super::{BYPASS_LIMIT, Party};
@@ -25,8 +24,10 @@ type Tickets<A> = HashMap<A, Ticket, RandomState>;
 /// One lane for each priority that is waited with.
 #[derive(Clone)]
 pub(super) struct Waiting<T, A> {
-    /// Highest rank first; a lane that is empty is gone. Mostly there is one.
-    lanes: SmallVec<[Lane<Party<T, A>>; 1]>,
+    /// The highest rank. Empty only if nobody waits.
+    top: Lane<Party<T, A>>,
+    /// The others, highest rank first; a lane that is empty is gone. Mostly there is none.
+    lower: Vec<Lane<Party<T, A>>>,
     /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
     /// the line does not pay for it.
     tickets: Option<Tickets<A>>,
@@ -40,7 +41,8 @@ pub(super) struct Waiting<T, A> {
 impl<T, A> Default for Waiting<T, A> {
     fn default() -> Self {
         Self {
-            lanes: SmallVec::new(),
+            top: Lane::new(0),
+            lower: Vec::new(),
             tickets: None,
             arrivals: 0,
             shared: 0,
@@ -51,42 +53,43 @@ impl<T, A> Default for Waiting<T, A> {
 }
 
 impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.top.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Party<T, A>> {
-        self.lanes.iter().flat_map(Lane::parties)
+        self.lanes().flat_map(Lane::parties)
     }
 
     pub(super) fn into_parties(self) -> impl Iterator<Item = Party<T, A>> {
-        self.lanes.into_iter().flat_map(Lane::into_parties)
+        let lanes = std::iter::once(self.top).chain(self.lower);
+        lanes.flat_map(Lane::into_parties)
     }
 
     #[inline]
     pub(super) fn head(&self) -> Option<&Party<T, A>> {
-        self.lanes.first()?.first()
+        self.top.first()
     }
 
+    #[inline]
     pub(super) fn head_mut(&mut self) -> Option<&mut Party<T, A>> {
-        self.lanes.first_mut()?.first_mut()
+        self.top.first_mut()
     }
 
     pub(super) fn get(&mut self, attempt: A) -> Option<&Party<T, A>> {
         let ticket = self.ticket(attempt)?;
-        self.lane(ticket.rank)?.get(ticket.arrival)
+        self.lane_mut(ticket.rank)?.get(ticket.arrival)
     }
 
     pub(super) fn get_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
         let ticket = self.ticket(attempt)?;
-        let at = self.lane_at(ticket.rank).ok()?;
-        self.lanes[at].get_mut(ticket.arrival)
+        self.lane_mut(ticket.rank)?.get_mut(ticket.arrival)
     }
 
     /// Whether a newcomer of this priority goes before everyone here.
     pub(super) fn yields_to(&self, priority: i8) -> bool {
-        let head = self.lanes.first();
-        head.is_none_or(|head| i16::from(priority) > head.rank)
+        self.top.is_empty() || i16::from(priority) > self.top.rank
     }
 
     /// A mode that is waited for and can never take turns with `mode`.
@@ -112,26 +115,16 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     }
 
     pub(super) fn remove(&mut self, attempt: A) -> Option<Party<T, A>> {
-        let ticket = self.tickets().remove(&attempt)?;
-        self.take(ticket)
+        let ticket = self.ticket(attempt)?;
+        self.remove_at(ticket, attempt)
     }
 
     /// The same for one that was put in line there, unless it was moved to another lane.
+    #[inline]
     pub(super) fn remove_at(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
-        let found = self.lane(ticket.rank)?.get(ticket.arrival)?;
-        if found.attempt != attempt {
-            return None;
-        }
-        if let Some(tickets) = &mut self.tickets {
-            tickets.remove(&attempt);
-        }
-        self.take(ticket)
-    }
-
-    fn take(&mut self, ticket: Ticket) -> Option<Party<T, A>> {
-        let at = self.lane_at(ticket.rank).ok()?;
-        let party = self.lanes[at].remove(ticket.arrival)?;
-        self.forget_empty_lane(at);
+        let lane = self.lane_mut(ticket.rank)?;
+        let party = lane.remove(ticket.arrival, |party| party.attempt == attempt)?;
+        self.forget(ticket.rank, &party);
         self.count_mode(party.mode, false);
         Some(party)
     }
@@ -139,10 +132,9 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     /// Takes the head out, to be granted.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Party<T, A>> {
-        let first = self.lanes.first_mut()?;
-        let rank = first.rank;
-        let (arrival, party) = first.pop()?;
-        self.forget(0, &party);
+        let rank = self.top.rank;
+        let (arrival, party) = self.top.pop()?;
+        self.forget(rank, &party);
         self.count_mode(party.mode, false);
         self.count_bypass(Ticket { rank, arrival });
         Some(party)
@@ -157,23 +149,37 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     }
 
     /// The oldest waiter of each lower rank was bypassed, if it came before the granted one.
+    #[inline]
     fn count_bypass(&mut self, granted: Ticket) {
-        let mut at = self.lanes.partition_point(|lane| lane.rank >= granted.rank);
-        while let Some(lane) = self.lanes.get_mut(at) {
-            let rank = lane.rank;
-            if lane.bypass_first(granted.arrival) < Some(BYPASS_LIMIT) {
-                at += 1;
-                continue;
-            }
-            self.age_first_of(at);
-            // Lanes have come and gone.
-            at = self.lanes.partition_point(|lane| lane.rank >= rank);
+        if self.below(granted.rank).is_some() {
+            self.count_bypass_of_each(granted);
         }
     }
 
-    fn age_first_of(&mut self, at: usize) {
-        if let Some((arrival, party)) = self.lanes[at].pop() {
-            self.forget(at, &party);
+    #[cold]
+    fn count_bypass_of_each(&mut self, granted: Ticket) {
+        let mut above = granted.rank;
+        while let Some(lane) = self.below(above) {
+            above = lane.rank;
+            if lane.bypass_first(granted.arrival) >= Some(BYPASS_LIMIT) {
+                self.age_first_of(above);
+            }
+        }
+    }
+
+    /// The highest lane of a lower rank.
+    #[inline]
+    fn below(&mut self, rank: i16) -> Option<&mut Lane<Party<T, A>>> {
+        if self.top.rank < rank {
+            return Some(&mut self.top);
+        }
+        self.lower.iter_mut().find(|lane| lane.rank < rank)
+    }
+
+    fn age_first_of(&mut self, rank: i16) {
+        let first = self.lane_mut(rank).and_then(Lane::pop);
+        if let Some((arrival, party)) = first {
+            self.forget(rank, &party);
             let rank = AGED;
             self.insert(Ticket { rank, arrival }, party);
         }
@@ -184,25 +190,43 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
         if let Some(tickets) = &mut self.tickets {
             tickets.insert(party.attempt, ticket);
         }
-        let at = self.lane_at(ticket.rank).unwrap_or_else(|at| {
-            self.lanes.insert(at, Lane::new(ticket.rank));
-            at
-        });
-        self.lanes[at].insert(ticket.arrival, party);
+        if ticket.rank != self.top.rank {
+            self.add_lane(ticket.rank);
+        }
+        if let Some(lane) = self.lane_mut(ticket.rank) {
+            lane.insert(ticket.arrival, party);
+        }
     }
 
-    /// The party has left this lane.
+    /// Makes a lane for this rank, unless there is one.
+    #[cold]
+    fn add_lane(&mut self, rank: i16) {
+        if self.top.is_empty() {
+            self.top = Lane::new(rank);
+        } else if rank > self.top.rank {
+            let top = std::mem::replace(&mut self.top, Lane::new(rank));
+            self.lower.insert(0, top);
+        } else if let Err(at) = self.lower_at(rank) {
+            self.lower.insert(at, Lane::new(rank));
+        }
+    }
+
+    /// The party has left the lane of this rank.
     #[inline]
-    fn forget(&mut self, lane: usize, party: &Party<T, A>) {
+    fn forget(&mut self, rank: i16, party: &Party<T, A>) {
         if let Some(tickets) = &mut self.tickets {
             tickets.remove(&party.attempt);
         }
-        self.forget_empty_lane(lane);
+        if self.top.is_empty() || rank != self.top.rank {
+            self.forget_empty_lane();
+        }
     }
 
-    fn forget_empty_lane(&mut self, at: usize) {
-        if self.lanes[at].is_empty() {
-            self.lanes.remove(at);
+    #[cold]
+    fn forget_empty_lane(&mut self) {
+        self.lower.retain(|lane| !lane.is_empty());
+        if self.top.is_empty() && !self.lower.is_empty() {
+            self.top = self.lower.remove(0);
         }
     }
 
@@ -211,24 +235,33 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     }
 
     fn tickets(&mut self) -> &mut Tickets<A> {
-        let lanes = &self.lanes;
-        self.tickets.get_or_insert_with(|| {
+        if self.tickets.is_none() {
             let of_lane = |lane: &Lane<Party<T, A>>| {
                 let rank = lane.rank;
                 let each = lane.arrivals();
                 each.map(move |(arrival, party)| (party.attempt, Ticket { rank, arrival }))
                     .collect::<Vec<_>>()
             };
-            lanes.iter().flat_map(of_lane).collect()
-        })
+            self.tickets = Some(self.lanes().flat_map(of_lane).collect());
+        }
+        self.tickets.get_or_insert_default()
     }
 
-    fn lane(&self, rank: i16) -> Option<&Lane<Party<T, A>>> {
-        self.lane_at(rank).ok().map(|at| &self.lanes[at])
+    fn lanes(&self) -> impl Iterator<Item = &Lane<Party<T, A>>> {
+        std::iter::once(&self.top).chain(&self.lower)
     }
 
-    fn lane_at(&self, rank: i16) -> Result<usize, usize> {
-        self.lanes.binary_search_by(|lane| rank.cmp(&lane.rank))
+    #[inline]
+    fn lane_mut(&mut self, rank: i16) -> Option<&mut Lane<Party<T, A>>> {
+        if self.top.rank == rank {
+            return Some(&mut self.top);
+        }
+        let at = self.lower_at(rank).ok()?;
+        self.lower.get_mut(at)
+    }
+
+    fn lower_at(&self, rank: i16) -> Result<usize, usize> {
+        self.lower.binary_search_by(|lane| rank.cmp(&lane.rank))
     }
 
     fn count_mode(&mut self, mode: Mode, comes: bool) {

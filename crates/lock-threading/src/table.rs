@@ -14,7 +14,6 @@ mod slots;
 use std::task::{Poll, Waker};
 
 use lock_core::{Mode, Ticket, fork, runtime};
-use smallvec::SmallVec;
 
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
@@ -109,8 +108,30 @@ pub(crate) enum Claim {
     Attempt(Attempt, Option<Ticket>),
 }
 
-/// Wakers to run once nothing is locked. Leaving wakes one waiter, or a few readers.
-pub(crate) type Wakers = SmallVec<[Waker; 2]>;
+/// Wakers to run once nothing is locked: mostly one.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Wakers {
+    pub(crate) fn add(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.others.push(waker);
+        }
+    }
+
+    #[inline]
+    fn wake(self) {
+        if let Some(first) = self.first {
+            runtime::wake(first);
+            self.others.into_iter().for_each(runtime::wake);
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Table<K, D: Details> {
@@ -149,9 +170,10 @@ impl<K: Send, D: Details> Table<K, D> {
         left.is_some() || self.release_crowded(hash, number)
     }
 
+    /// The same for a hold that is most likely not in its slot.
     #[cold]
     #[inline(never)]
-    fn release_crowded(&self, hash: u64, number: u64) -> bool {
+    pub(crate) fn release_crowded(&self, hash: u64, number: u64) -> bool {
         // A child may leave a slot of its copy, but a mutex of it may belong to a thread that stayed.
         self.generation == fork::generation() && self.leave(hash, |_| true, Claim::Number(number))
     }
@@ -284,7 +306,7 @@ impl<K: Send, D: Details> Table<K, D> {
         same: impl Fn(&K) -> bool,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Poll<Pass>>, NeedsWaker> {
-        let mut wakers = Wakers::new();
+        let mut wakers = Wakers::default();
         let _from_slot;
         let outcome = {
             let mut open = self.slots.open(hash);
@@ -298,13 +320,13 @@ impl<K: Send, D: Details> Table<K, D> {
                 State::Single(_) => Ok(None),
             })
         };
-        wakers.drain(..).for_each(runtime::wake);
+        wakers.wake();
         outcome
     }
 
     /// Ends a hold or a wait, and lets in whoever is next. Returns whether it was there.
     pub(crate) fn leave(&self, hash: u64, same: impl Fn(&K) -> bool, claim: Claim) -> bool {
-        let mut wakers = Wakers::new();
+        let mut wakers = Wakers::default();
         // What goes is dropped with nothing locked.
         let mut left = Left::default();
         let (_from_slot, _held);
@@ -321,7 +343,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 room.leave(hash, &same, claim, &front, &mut left, &mut wakers)
             }
         };
-        wakers.drain(..).for_each(runtime::wake);
+        wakers.wake();
         was_there
     }
 
@@ -333,7 +355,7 @@ impl<K: Send, D: Details> Table<K, D> {
         attempt: Attempt,
         change: impl FnOnce(&mut Queue<D>, &mut dyn FnMut(&mut Seat<D>)) -> T,
     ) -> Option<T> {
-        let mut wakers = Wakers::new();
+        let mut wakers = Wakers::default();
         let _from_slot;
         let changed = {
             let mut open = self.slots.open(hash);
@@ -345,13 +367,16 @@ impl<K: Send, D: Details> Table<K, D> {
                 queue.holder_mut(attempt)?;
                 let changed = change(queue, &mut |seat| {
                     seat.grant(front.draw());
-                    wakers.extend(seat.waker.take());
+                    seat.waker
+                        .take()
+                        .into_iter()
+                        .for_each(|waker| wakers.add(waker));
                 });
                 seat::seat_permits(queue);
                 Some(changed)
             })
         };
-        wakers.drain(..).for_each(runtime::wake);
+        wakers.wake();
         changed
     }
 

@@ -309,6 +309,8 @@ impl<K, D: Details> Room<K, D> {
         };
         let kept_crowded = state.keeps_crowded();
         if let (State::Queue(queue), Claimed::Party(attempt, ticket)) = (&mut *state, claimed) {
+            // A waiter behind another one keeps nobody out when it leaves.
+            let was_behind = queue.head().is_some_and(|head| head.attempt != attempt);
             let party = match ticket {
                 Some(ticket) => queue.withdraw_with(ticket, attempt),
                 None => queue.withdraw(attempt),
@@ -316,9 +318,12 @@ impl<K, D: Details> Room<K, D> {
             let Some(party) = party else {
                 return false;
             };
+            let held = party.data.number() != 0;
             left.waker = party.data.waker;
             front.forget_let_in(attempt);
-            seat::admit(queue, None, front, wakers);
+            if held || !was_behind {
+                seat::admit(queue, None, front, wakers);
+            }
             if !queue.is_idle() {
                 front.note(kept_crowded, state.keeps_crowded());
                 return true;

@@ -212,7 +212,7 @@ pub(super) fn admit<D: Details>(
             });
         }
         if let Some(waker) = seat.waker.take() {
-            wakers.push(waker);
+            wakers.add(waker);
         }
         if stays { Turn::Stay } else { Turn::Enter }
     });
@@ -220,7 +220,16 @@ pub(super) fn admit<D: Details>(
 }
 
 /// Gives new holders of permits the lowest that are free.
+#[inline]
 pub(super) fn seat_permits<D: Details>(queue: &mut Queue<D>) {
+    let holder = queue.holders().next();
+    if holder.is_some_and(|holder| matches!(holder.mode, Mode::Permit(_))) {
+        seat_new_permits(queue);
+    }
+}
+
+#[cold]
+fn seat_new_permits<D: Details>(queue: &mut Queue<D>) {
     loop {
         let unseated = queue.holders().find_map(|holder| match holder.mode {
             Mode::Permit(permits) if holder.data.permit().is_none() => {

@@ -14,7 +14,7 @@ use tokio::task::coop;
 use super::KeyGuard;
 use super::asking::{Asking, hold_alone};
 use super::guard::Hold;
-use crate::table::{Manner, Refused};
+use crate::table::{Glimpse, Manner, Refused};
 
 /// Waits until a key is held exclusively. Made by [`KeyedLocks::acquire`](super::KeyedLocks::acquire).
 ///
@@ -154,7 +154,10 @@ where
             // A task that never has to wait must let others of its thread run all the same.
             let budget = std::task::ready!(coop::poll_proceed(context));
             let (table, hash) = (self.0.locks.table(), self.0.hash());
-            if let Some(number) = hold_alone(table, hash, self.0.key, Manner::EXCLUSIVE) {
+            // A look first: a task that finds the key taken queues, and would have copied it in vain.
+            if table.glimpse(hash) == Glimpse::Free
+                && let Some(number) = hold_alone(table, hash, self.0.key, Manner::EXCLUSIVE)
+            {
                 budget.made_progress();
                 return Poll::Ready(KeyGuard::new(table, Hold::exclusive(hash, number)));
             }

@@ -237,7 +237,7 @@ where
     /// The guard of a hold; waits for ever once 2^51 holds have used the numbers up, for a number
     /// that goes back would protect nothing.
     fn guard(&self, table: &'a Table<K, ()>, hash: u64, pass: Pass) -> Option<KeyGuard<'a, K>> {
-        (pass.number <= LAST_NUMBER).then(|| KeyGuard::new(table, Hold::of(hash, pass)))
+        (pass.number <= LAST_NUMBER).then(|| KeyGuard::new(table, Hold::in_room(hash, pass)))
     }
 
     #[inline]

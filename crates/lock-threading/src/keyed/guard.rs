@@ -31,12 +31,14 @@ pub struct OwnedKeyGuard<K: Send, S> {
 #[derive(Clone, Copy)]
 pub(super) struct Hold {
     hash: u64,
-    /// The number, and in the top bit whether it is shared or a permit.
+    /// The number, and in the top bits the marks.
     marked: u64,
 }
 
-/// Above every number.
+/// Shared, or a permit. The marks are above every number.
 const NOT_EXCLUSIVE: u64 = 1 << 63;
+/// Granted by the room, so most likely not in the slot.
+const IN_ROOM: u64 = 1 << 62;
 
 impl Hold {
     #[inline]
@@ -54,21 +56,34 @@ impl Hold {
         Self { hash, marked }
     }
 
+    pub(super) fn in_room(hash: u64, pass: Pass) -> Self {
+        let Self { hash, marked } = Self::of(hash, pass);
+        let marked = marked | IN_ROOM;
+        Self { hash, marked }
+    }
+
+    fn number(self) -> u64 {
+        self.marked & !(NOT_EXCLUSIVE | IN_ROOM)
+    }
+
     #[inline]
     fn fencing_token(self) -> Option<FencingToken> {
-        // The mark is no base, so only exclusive holds get one.
-        let number = FencingNumber::from_base(self.marked)?;
+        if self.marked & NOT_EXCLUSIVE != 0 {
+            return None;
+        }
+        let number = FencingNumber::from_base(self.number())?;
         Some(FencingToken::new(0, number))
     }
 
     #[inline]
     fn end<K: Send>(self, table: &Table<K, ()>) {
-        let manner = if self.marked & NOT_EXCLUSIVE == 0 {
-            Manner::EXCLUSIVE
+        if self.marked & (NOT_EXCLUSIVE | IN_ROOM) == 0 {
+            table.release(self.hash, self.marked, Manner::EXCLUSIVE);
+        } else if self.marked & IN_ROOM == 0 {
+            table.release(self.hash, self.number(), Manner::SHARED);
         } else {
-            Manner::SHARED
-        };
-        table.release(self.hash, self.marked & !NOT_EXCLUSIVE, manner);
+            table.release_crowded(self.hash, self.number());
+        }
     }
 }
 

@@ -181,7 +181,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     #[inline]
     pub fn withdraw_with(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
         let waiting = self.waiting.as_mut();
-        let Some(gone) = waiting.and_then(|waiting| waiting.remove_at(ticket, attempt)) else {
+        let Some(gone) = waiting.and_then(|waiting| waiting.remove_with(ticket, attempt)) else {
             return self.withdraw(attempt);
         };
         self.forget_empty_line();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::num::NonZeroU64;
 
 use foldhash::fast::RandomState;
 
@@ -12,14 +13,42 @@ use crate::Mode;
 /// Above every priority: where waiters go that were bypassed too often.
 const AGED: i16 = i8::MAX as i16 + 1;
 
-/// Where a waiter was put in line.
+/// Where a waiter stands in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+struct Spot {
     rank: i16,
     arrival: u64,
 }
 
-type Tickets<A> = HashMap<A, Ticket, RandomState>;
+/// Where a waiter was put in line, to find it again. One word, for every waiter keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(NonZeroU64);
+
+impl Ticket {
+    const RANK_BITS: u32 = 9;
+    const LOWEST: i16 = i8::MIN as i16;
+
+    /// The arrivals that fit last for half a century at ten million a second.
+    #[inline]
+    fn of(spot: Spot) -> Self {
+        let above = (spot.rank - Self::LOWEST) as u64;
+        let packed = spot.arrival << Self::RANK_BITS | above;
+        // The lowest bit is there to be not zero.
+        Self(NonZeroU64::MIN | packed << 1)
+    }
+
+    #[inline]
+    fn spot(self) -> Spot {
+        let packed = self.0.get() >> 1;
+        let above = packed & ((1 << Self::RANK_BITS) - 1);
+        Spot {
+            rank: above as i16 + Self::LOWEST,
+            arrival: packed >> Self::RANK_BITS,
+        }
+    }
+}
+
+type Spots<A> = HashMap<A, Spot, RandomState>;
 
 /// One lane for each priority that is waited with.
 #[derive(Clone)]
@@ -30,7 +59,7 @@ pub(super) struct Waiting<T, A> {
     lower: Vec<Lane<Party<T, A>>>,
     /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
     /// the line does not pay for it.
-    tickets: Option<Tickets<A>>,
+    spots: Option<Spots<A>>,
     arrivals: u64,
     /// How many waiters ask for [`Mode::Shared`], and for permits, and of how many.
     shared: usize,
@@ -43,7 +72,7 @@ impl<T, A> Default for Waiting<T, A> {
         Self {
             top: Lane::new(0),
             lower: Vec::new(),
-            tickets: None,
+            spots: None,
             arrivals: 0,
             shared: 0,
             permits: 0,
@@ -78,13 +107,13 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     }
 
     pub(super) fn get(&mut self, attempt: A) -> Option<&Party<T, A>> {
-        let ticket = self.ticket(attempt)?;
-        self.lane_mut(ticket.rank)?.get(ticket.arrival)
+        let spot = self.spot(attempt)?;
+        self.lane_mut(spot.rank)?.get(spot.arrival)
     }
 
     pub(super) fn get_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
-        let ticket = self.ticket(attempt)?;
-        self.lane_mut(ticket.rank)?.get_mut(ticket.arrival)
+        let spot = self.spot(attempt)?;
+        self.lane_mut(spot.rank)?.get_mut(spot.arrival)
     }
 
     /// Whether a newcomer of this priority goes before everyone here.
@@ -104,27 +133,32 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
 
     #[inline]
     pub(super) fn push(&mut self, party: Party<T, A>) -> Ticket {
-        let ticket = Ticket {
+        let spot = Spot {
             rank: party.priority.into(),
             arrival: self.arrivals,
         };
         self.arrivals += 1;
         self.count_mode(party.mode, true);
-        self.insert(ticket, party);
-        ticket
+        self.insert(spot, party);
+        Ticket::of(spot)
     }
 
     pub(super) fn remove(&mut self, attempt: A) -> Option<Party<T, A>> {
-        let ticket = self.ticket(attempt)?;
-        self.remove_at(ticket, attempt)
+        let spot = self.spot(attempt)?;
+        self.remove_at(spot, attempt)
     }
 
     /// The same for one that was put in line there, unless it was moved to another lane.
     #[inline]
-    pub(super) fn remove_at(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
-        let lane = self.lane_mut(ticket.rank)?;
-        let party = lane.remove(ticket.arrival, |party| party.attempt == attempt)?;
-        self.forget(ticket.rank, &party);
+    pub(super) fn remove_with(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
+        self.remove_at(ticket.spot(), attempt)
+    }
+
+    #[inline]
+    fn remove_at(&mut self, spot: Spot, attempt: A) -> Option<Party<T, A>> {
+        let lane = self.lane_mut(spot.rank)?;
+        let party = lane.remove(spot.arrival, |party| party.attempt == attempt)?;
+        self.forget(spot.rank, &party);
         self.count_mode(party.mode, false);
         Some(party)
     }
@@ -136,13 +170,13 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
         let (arrival, party) = self.top.pop()?;
         self.forget(rank, &party);
         self.count_mode(party.mode, false);
-        self.count_bypass(Ticket { rank, arrival });
+        self.count_bypass(Spot { rank, arrival });
         Some(party)
     }
 
     /// A newcomer was granted before everyone of lower rank.
     pub(super) fn count_newcomer(&mut self, priority: i8) {
-        self.count_bypass(Ticket {
+        self.count_bypass(Spot {
             rank: priority.into(),
             arrival: u64::MAX,
         });
@@ -150,14 +184,14 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
 
     /// The oldest waiter of each lower rank was bypassed, if it came before the granted one.
     #[inline]
-    fn count_bypass(&mut self, granted: Ticket) {
+    fn count_bypass(&mut self, granted: Spot) {
         if self.below(granted.rank).is_some() {
             self.count_bypass_of_each(granted);
         }
     }
 
     #[cold]
-    fn count_bypass_of_each(&mut self, granted: Ticket) {
+    fn count_bypass_of_each(&mut self, granted: Spot) {
         let mut above = granted.rank;
         while let Some(lane) = self.below(above) {
             above = lane.rank;
@@ -181,20 +215,20 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
         if let Some((arrival, party)) = first {
             self.forget(rank, &party);
             let rank = AGED;
-            self.insert(Ticket { rank, arrival }, party);
+            self.insert(Spot { rank, arrival }, party);
         }
     }
 
     #[inline]
-    fn insert(&mut self, ticket: Ticket, party: Party<T, A>) {
-        if let Some(tickets) = &mut self.tickets {
-            tickets.insert(party.attempt, ticket);
+    fn insert(&mut self, spot: Spot, party: Party<T, A>) {
+        if let Some(spots) = &mut self.spots {
+            spots.insert(party.attempt, spot);
         }
-        if ticket.rank != self.top.rank {
-            self.add_lane(ticket.rank);
+        if spot.rank != self.top.rank {
+            self.add_lane(spot.rank);
         }
-        if let Some(lane) = self.lane_mut(ticket.rank) {
-            lane.insert(ticket.arrival, party);
+        if let Some(lane) = self.lane_mut(spot.rank) {
+            lane.insert(spot.arrival, party);
         }
     }
 
@@ -214,8 +248,8 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     /// The party has left the lane of this rank.
     #[inline]
     fn forget(&mut self, rank: i16, party: &Party<T, A>) {
-        if let Some(tickets) = &mut self.tickets {
-            tickets.remove(&party.attempt);
+        if let Some(spots) = &mut self.spots {
+            spots.remove(&party.attempt);
         }
         if self.top.is_empty() || rank != self.top.rank {
             self.forget_empty_lane();
@@ -230,21 +264,21 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
         }
     }
 
-    fn ticket(&mut self, attempt: A) -> Option<Ticket> {
-        self.tickets().get(&attempt).copied()
+    fn spot(&mut self, attempt: A) -> Option<Spot> {
+        self.spots().get(&attempt).copied()
     }
 
-    fn tickets(&mut self) -> &mut Tickets<A> {
-        if self.tickets.is_none() {
+    fn spots(&mut self) -> &mut Spots<A> {
+        if self.spots.is_none() {
             let of_lane = |lane: &Lane<Party<T, A>>| {
                 let rank = lane.rank;
                 let each = lane.arrivals();
-                each.map(move |(arrival, party)| (party.attempt, Ticket { rank, arrival }))
+                each.map(move |(arrival, party)| (party.attempt, Spot { rank, arrival }))
                     .collect::<Vec<_>>()
             };
-            self.tickets = Some(self.lanes().flat_map(of_lane).collect());
+            self.spots = Some(self.lanes().flat_map(of_lane).collect());
         }
-        self.tickets.get_or_insert_default()
+        self.spots.get_or_insert_default()
     }
 
     fn lanes(&self) -> impl Iterator<Item = &Lane<Party<T, A>>> {

@@ -2,158 +2,238 @@
 
 use std::collections::VecDeque;
 
-/// Leaving this many empty places costs nothing; beyond, they may be half of the line.
+/// Leaving this many empty blocks costs nothing; beyond, they may be half of the lane.
 const GAPS_ALLOWED: usize = 32;
 
-/// Waiters in the order of their arrival. Whoever leaves the middle leaves a gap behind, so that
-/// the others need not move; gaps are closed when they are half of the line.
+/// Waiters in the order of their arrival, in blocks of as many as a word has bits.
 ///
-/// Invariant: the first place is taken, unless the lane is empty.
+/// A long line grows and shrinks block by block, and whoever leaves the middle leaves its place
+/// behind: nobody is moved, so each step takes the same time, which matters to those who wait for a
+/// mutex meanwhile. A block goes with the last one in it.
+///
+/// Invariant: the first block and the last one are not empty.
 #[derive(Clone, Debug)]
 pub(super) struct Lane<P> {
     pub(super) rank: i16,
-    line: VecDeque<Place<P>>,
+    /// In the order of their numbers, mostly in a row.
+    blocks: VecDeque<Block<P>>,
+    /// How many blocks in the middle are empty.
     gaps: usize,
     /// How often the first one was bypassed. Nobody is put before it where that happens.
     bypassed: u32,
 }
 
+/// Those of [`PLACES`] arrivals who wait.
 #[derive(Clone, Debug)]
-struct Place<P> {
-    arrival: u64,
-    party: Option<P>,
+struct Block<P> {
+    number: u64,
+    /// Which places are taken.
+    taken: u32,
+    places: Vec<Option<P>>,
+}
+
+const PLACES: u64 = u32::BITS as u64;
+
+impl<P> Block<P> {
+    fn new(number: u64, space: usize) -> Self {
+        Self {
+            number,
+            taken: 0,
+            places: Vec::with_capacity(space),
+        }
+    }
+
+    #[inline]
+    fn first(&self) -> u64 {
+        u64::from(self.taken.trailing_zeros())
+    }
+
+    #[inline]
+    fn put(&mut self, place: u64, party: P) {
+        self.taken |= 1 << place;
+        let at = place as usize;
+        if at == self.places.len() {
+            self.places.push(Some(party));
+        } else {
+            self.places
+                .resize_with(self.places.len().max(at + 1), || None);
+            self.places[at] = Some(party);
+        }
+    }
+
+    /// Takes out whoever is there, if it is the one.
+    #[inline]
+    fn take(&mut self, place: u64, is_it: impl Fn(&P) -> bool) -> Option<P> {
+        let kept = self.places.get_mut(place as usize)?;
+        let party = kept.take_if(|party| is_it(party))?;
+        self.taken &= !(1 << place);
+        Some(party)
+    }
+
+    fn parties(&self) -> impl Iterator<Item = (u64, &P)> {
+        let arrivals = self.number * PLACES..;
+        let each = arrivals.zip(&self.places);
+        each.filter_map(|(arrival, party)| Some((arrival, party.as_ref()?)))
+    }
 }
 
 impl<P> Lane<P> {
     pub(super) fn new(rank: i16) -> Self {
         Self {
             rank,
-            line: VecDeque::new(),
+            blocks: VecDeque::new(),
             gaps: 0,
             bypassed: 0,
         }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty()
+        self.blocks.is_empty()
     }
 
     pub(super) fn parties(&self) -> impl Iterator<Item = &P> {
-        self.line.iter().filter_map(|place| place.party.as_ref())
+        self.arrivals().map(|(_, party)| party)
     }
 
     pub(super) fn into_parties(self) -> impl Iterator<Item = P> {
-        self.line.into_iter().filter_map(|place| place.party)
+        self.blocks
+            .into_iter()
+            .flat_map(|block| block.places)
+            .flatten()
     }
 
     /// The arrivals and parties, first one first.
     pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, &P)> {
-        let taken = |place: &'_ Place<P>| place.party.is_some();
-        self.line
-            .iter()
-            .filter(move |place| taken(place))
-            .filter_map(|place| Some((place.arrival, place.party.as_ref()?)))
+        self.blocks.iter().flat_map(Block::parties)
     }
 
     #[inline]
     pub(super) fn first(&self) -> Option<&P> {
-        self.line.front()?.party.as_ref()
+        let block = self.blocks.front()?;
+        block.places.get(block.first() as usize)?.as_ref()
     }
 
+    #[inline]
     pub(super) fn first_mut(&mut self) -> Option<&mut P> {
-        self.line.front_mut()?.party.as_mut()
+        let block = self.blocks.front_mut()?;
+        let first = block.first() as usize;
+        block.places.get_mut(first)?.as_mut()
     }
 
     pub(super) fn get(&self, arrival: u64) -> Option<&P> {
-        self.line.get(self.find(arrival)?)?.party.as_ref()
+        let block = self.blocks.get(self.find(arrival / PLACES)?)?;
+        block.places.get((arrival % PLACES) as usize)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, arrival: u64) -> Option<&mut P> {
-        let at = self.find(arrival)?;
-        self.line.get_mut(at)?.party.as_mut()
+        let at = self.find(arrival / PLACES)?;
+        let block = self.blocks.get_mut(at)?;
+        block.places.get_mut((arrival % PLACES) as usize)?.as_mut()
     }
 
     /// Adds a party where its arrival belongs: at the end, unless it comes from another lane.
     #[inline]
     pub(super) fn insert(&mut self, arrival: u64, party: P) {
-        let place = Place {
-            arrival,
-            party: Some(party),
-        };
-        match self.line.back() {
-            Some(last) if last.arrival > arrival => {
-                let at = self.line.partition_point(|place| place.arrival < arrival);
-                self.line.insert(at, place);
-            }
-            _ => self.line.push_back(place),
+        let number = arrival / PLACES;
+        match self.blocks.back_mut() {
+            Some(last) if last.number == number => last.put(arrival % PLACES, party),
+            _ => self.insert_elsewhere(arrival, party),
         }
+    }
+
+    #[cold]
+    fn insert_elsewhere(&mut self, arrival: u64, party: P) {
+        let number = arrival / PLACES;
+        let at = self.blocks.partition_point(|block| block.number < number);
+        match self.blocks.get(at) {
+            Some(block) if block.number == number => self.gaps -= usize::from(block.taken == 0),
+            _ => {
+                // A short line should stay small.
+                let is_long = !self.blocks.is_empty();
+                let space = if is_long { PLACES as usize } else { 0 };
+                self.blocks.insert(at, Block::new(number, space));
+            }
+        }
+        self.blocks[at].put(arrival % PLACES, party);
     }
 
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, P)> {
-        let place = self.line.pop_front()?;
+        let block = self.blocks.front_mut()?;
+        let place = block.first();
+        let arrival = block.number * PLACES + place;
+        let party = block.take(place, |_| true)?;
         self.bypassed = 0;
-        if self.gaps > 0 {
-            self.close_first_gaps();
+        if block.taken == 0 {
+            self.forget_block(0);
         }
-        Some((place.arrival, place.party?))
+        Some((arrival, party))
     }
 
     /// Takes out whoever came then, if it is the one.
     #[inline]
     pub(super) fn remove(&mut self, arrival: u64, is_it: impl Fn(&P) -> bool) -> Option<P> {
-        let at = self.find(arrival)?;
-        let party = self.line.get_mut(at)?.party.take_if(|party| is_it(party))?;
-        self.gaps += 1;
-        if at == 0 {
+        let at = self.find(arrival / PLACES)?;
+        let block = self.blocks.get_mut(at)?;
+        let (first, place) = (block.first(), arrival % PLACES);
+        let party = block.take(place, is_it)?;
+        if at == 0 && place == first {
             self.bypassed = 0;
-            self.close_first_gaps();
         }
-        if self.gaps > GAPS_ALLOWED && self.gaps > self.line.len() / 2 {
-            self.close_all_gaps();
+        if block.taken == 0 {
+            self.forget_block(at);
         }
         Some(party)
     }
 
     /// Counts that the first one was bypassed by someone who came after it, and how often now.
     pub(super) fn bypass_first(&mut self, by_arrival: u64) -> Option<u32> {
-        if self.line.front()?.arrival >= by_arrival {
+        let block = self.blocks.front()?;
+        if block.number * PLACES + block.first() >= by_arrival {
             return None;
         }
         self.bypassed += 1;
         Some(self.bypassed)
     }
 
+    /// Where the block of this number is.
     #[inline]
-    fn find(&self, arrival: u64) -> Option<usize> {
-        // Those who came in a row stand in a row, unless gaps were closed. In a long line, each look
-        // elsewhere is a cache miss.
-        let first = self.line.front()?.arrival;
-        let at = usize::try_from(arrival.checked_sub(first)?).ok()?;
-        match self.line.get(at) {
-            Some(place) if place.arrival == arrival => Some(at),
-            _ => self.search(arrival),
+    fn find(&self, number: u64) -> Option<usize> {
+        // They stand in a row, unless gaps were closed.
+        let first = self.blocks.front()?.number;
+        let at = usize::try_from(number.checked_sub(first)?).ok()?;
+        match self.blocks.get(at) {
+            Some(block) if block.number == number => Some(at),
+            _ => self.search(number),
         }
     }
 
     #[cold]
-    fn search(&self, arrival: u64) -> Option<usize> {
+    fn search(&self, number: u64) -> Option<usize> {
         let found = self
-            .line
-            .binary_search_by_key(&arrival, |place| place.arrival);
+            .blocks
+            .binary_search_by_key(&number, |block| block.number);
         found.ok()
     }
 
-    fn close_first_gaps(&mut self) {
-        while self.line.front().is_some_and(|place| place.party.is_none()) {
-            self.line.pop_front();
+    /// The block has become empty.
+    #[cold]
+    fn forget_block(&mut self, at: usize) {
+        self.blocks[at].places = Vec::new();
+        self.gaps += 1;
+        let is_empty = |block: &Block<P>| block.taken == 0;
+        while self.blocks.front().is_some_and(is_empty) {
+            self.blocks.pop_front();
             self.gaps -= 1;
         }
-    }
-
-    #[cold]
-    fn close_all_gaps(&mut self) {
-        self.line.retain(|place| place.party.is_some());
-        self.gaps = 0;
+        while self.blocks.back().is_some_and(is_empty) {
+            self.blocks.pop_back();
+            self.gaps -= 1;
+        }
+        if self.gaps > GAPS_ALLOWED && self.gaps > self.blocks.len() / 2 {
+            self.blocks.retain(|block| !is_empty(block));
+            self.gaps = 0;
+        }
     }
 }

@@ -18,7 +18,7 @@ pub use guard::{KeyGuard, OwnedKeyGuard};
 
 use crate::Fairness;
 use crate::table::Table;
-use asking::Asking;
+use asking::{Asking, Plain};
 
 /// How many slots there are, unless told otherwise: with 10,000 keys held, six of seven others still
 /// find theirs free.
@@ -154,7 +154,7 @@ impl<K: Send, S: BuildHasher> KeyedLocks<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        AcquireKey::new(Asking::new(self, key, KeyOptions::default()))
+        AcquireKey::new(Asking::new(self, key, Plain))
     }
 
     /// The same in any mode and with a priority.
@@ -180,7 +180,7 @@ impl<K: Send, S: BuildHasher> KeyedLocks<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        Asking::new(self, key, KeyOptions::default()).try_now()
+        Asking::new(self, key, Plain).try_now()
     }
 
     /// [`acquire`](Self::acquire) whose guard keeps the locks alive, and can go anywhere.

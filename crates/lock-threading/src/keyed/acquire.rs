@@ -11,9 +11,9 @@ use std::time::Duration;
 use lock_core::{Error, ErrorKind, Mode, Result, block_on, runtime};
 use tokio::task::coop;
 
-use super::KeyGuard;
-use super::asking::{Asking, hold_alone};
+use super::asking::{Asking, Plain, hold_alone};
 use super::guard::Hold;
+use super::{KeyGuard, KeyOptions};
 use crate::table::{Glimpse, Manner, Refused};
 
 /// Waits until a key is held exclusively. Made by [`KeyedLocks::acquire`](super::KeyedLocks::acquire).
@@ -21,7 +21,7 @@ use crate::table::{Glimpse, Manner, Refused};
 /// # Cancel safety
 /// Dropping it at any point leaves no lock and no queue entry.
 #[must_use = "an acquire does nothing unless it is awaited or waited for"]
-pub struct AcquireKey<'a, 'k, K: Send, Q: ?Sized, S>(Asking<'a, 'k, K, Q, S>)
+pub struct AcquireKey<'a, 'k, K: Send, Q: ?Sized, S>(Asking<'a, 'k, K, Q, S, Plain>)
 where
     K: Borrow<Q>,
     Q: Eq;
@@ -32,7 +32,7 @@ where
 /// # Cancel safety
 /// Dropping it at any point leaves no lock and no queue entry.
 #[must_use = "an acquire does nothing unless it is awaited or waited for"]
-pub struct AcquireKeyWith<'a, 'k, K: Send, Q: ?Sized, S>(Asking<'a, 'k, K, Q, S>)
+pub struct AcquireKeyWith<'a, 'k, K: Send, Q: ?Sized, S>(Asking<'a, 'k, K, Q, S, KeyOptions>)
 where
     K: Borrow<Q>,
     Q: Eq;
@@ -44,7 +44,7 @@ where
     S: BuildHasher,
 {
     #[inline]
-    pub(super) fn new(asking: Asking<'a, 'k, K, Q, S>) -> Self {
+    pub(super) fn new(asking: Asking<'a, 'k, K, Q, S, Plain>) -> Self {
         Self(asking)
     }
 
@@ -105,7 +105,7 @@ where
     Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     S: BuildHasher,
 {
-    pub(super) fn new(asking: Asking<'a, 'k, K, Q, S>) -> Self {
+    pub(super) fn new(asking: Asking<'a, 'k, K, Q, S, KeyOptions>) -> Self {
         Self(asking)
     }
 

@@ -19,16 +19,27 @@ use crate::table::{
 const LOOKS: u32 = 7;
 
 /// One attempt from the question to the guard. Dropping it ends the attempt, in any state.
-pub(super) struct Asking<'a, 'k, K: Send, Q: ?Sized, S>
+pub(super) struct Asking<'a, 'k, K: Send, Q: ?Sized, S, O>
 where
     K: Borrow<Q>,
     Q: Eq,
 {
     pub(super) locks: &'a KeyedLocks<K, S>,
     pub(super) key: &'k Q,
-    pub(super) options: KeyOptions,
+    pub(super) options: O,
     /// `None` until it has queued, and again once it has answered.
     pub(super) queued: Option<Queued<'a, K>>,
+}
+
+/// Exclusive, with the usual priority. Takes no space in a future, of which there may be many.
+#[derive(Clone, Copy)]
+pub(super) struct Plain;
+
+impl From<Plain> for KeyOptions {
+    #[inline]
+    fn from(_: Plain) -> Self {
+        Self::default()
+    }
 }
 
 pub(super) struct Queued<'a, K: Send> {
@@ -40,14 +51,15 @@ pub(super) struct Queued<'a, K: Send> {
     generation: u64,
 }
 
-impl<'a, 'k, K, Q, S> Asking<'a, 'k, K, Q, S>
+impl<'a, 'k, K, Q, S, O> Asking<'a, 'k, K, Q, S, O>
 where
     K: Borrow<Q> + Send,
     Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     S: BuildHasher,
+    O: Copy + Into<KeyOptions>,
 {
     #[inline]
-    pub(super) fn new(locks: &'a KeyedLocks<K, S>, key: &'k Q, options: KeyOptions) -> Self {
+    pub(super) fn new(locks: &'a KeyedLocks<K, S>, key: &'k Q, options: O) -> Self {
         Self {
             locks,
             key,
@@ -79,7 +91,7 @@ where
         let ask = Ask {
             hash,
             mode: Mode::Exclusive,
-            priority: self.options.priority,
+            priority: self.options.into().priority,
             attempt: OwnerToken::mint().counter(),
             fairness: self.locks.threads,
             waker: None,
@@ -99,14 +111,14 @@ where
         hash: u64,
     ) -> Result<KeyGuard<'a, K>, Refused> {
         // Then there is no need to get ready to park.
-        if self.options.mode == Mode::Exclusive
+        if self.options.into().mode == Mode::Exclusive
             && table.is_beside_another(hash)
             && let Some(guard) = self.enter_now(table, hash)
         {
             return Ok(guard);
         }
         let may_barge =
-            self.locks.threads == Fairness::Barging && self.options.mode == Mode::Exclusive;
+            self.locks.threads == Fairness::Barging && self.options.into().mode == Mode::Exclusive;
         if may_barge
             && let Some(number) = spin(table, hash, || {
                 hold_alone(table, hash, self.key, Manner::EXCLUSIVE)
@@ -149,7 +161,7 @@ where
     /// priority may not, for a waiter that was called may be on its way.
     #[inline(always)]
     pub(super) fn hold_slot(&self, table: &'a Table<K, ()>, hash: u64) -> Option<KeyGuard<'a, K>> {
-        let KeyOptions { mode, priority } = self.options;
+        let KeyOptions { mode, priority } = self.options.into();
         let manner = Manner::of(mode).filter(|_| priority >= 0)?;
         let number = hold_alone(table, hash, self.key, manner)?;
         let hold = Hold::of(hash, Pass::alone(number, mode));
@@ -226,8 +238,8 @@ where
     ) -> Ask<'w> {
         Ask {
             hash,
-            mode: self.options.mode,
-            priority: self.options.priority,
+            mode: self.options.into().mode,
+            priority: self.options.into().priority,
             attempt,
             fairness,
             waker,
@@ -283,7 +295,7 @@ fn spin<K: Send, T>(table: &Table<K, ()>, hash: u64, take: impl Fn() -> Option<T
     None
 }
 
-impl<K, Q, S> Drop for Asking<'_, '_, K, Q, S>
+impl<K, Q, S, O> Drop for Asking<'_, '_, K, Q, S, O>
 where
     K: Borrow<Q> + Send,
     Q: Eq + ?Sized,
@@ -313,7 +325,7 @@ impl<K: Send> Queued<'_, K> {
     }
 }
 
-impl<K, Q, S> Asking<'_, '_, K, Q, S>
+impl<K, Q, S, O> Asking<'_, '_, K, Q, S, O>
 where
     K: Borrow<Q> + Send,
     Q: Eq + ?Sized,

@@ -67,7 +67,7 @@ pub struct KeyQueue<T, A = OwnerToken> {
     holder: Option<Party<T, A>>,
     others: Vec<Party<T, A>>,
     permits_used: u32,
-    waiting: Option<Box<Waiting<T, A>>>,
+    waiting: Waiting<T, A>,
 }
 
 impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
@@ -78,13 +78,13 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
             holder: None,
             others: Vec::new(),
             permits_used: 0,
-            waiting: None,
+            waiting: Waiting::default(),
         }
     }
 
     /// Whether nobody holds and nobody waits, so that the key can be forgotten.
     pub fn is_idle(&self) -> bool {
-        self.holder.is_none() && self.waiting.is_none()
+        self.holder.is_none() && self.waiting.is_empty()
     }
 
     /// Who holds.
@@ -94,7 +94,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
 
     /// Who waits, next one first.
     pub fn waiters(&self) -> impl Iterator<Item = &Party<T, A>> {
-        self.waiting.iter().flat_map(|waiting| waiting.iter())
+        self.waiting.iter()
     }
 
     /// One holder.
@@ -112,11 +112,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
         if let Some(other) = self.conflict(mode) {
             return Err(Refusal::Conflict(other));
         }
-        let overtakes_nobody = self
-            .waiting
-            .as_ref()
-            .is_none_or(|waiting| waiting.yields_to(priority));
-        if overtakes_nobody && self.has_room(mode) {
+        if self.waiting.yields_to(priority) && self.has_room(mode) {
             Ok(())
         } else {
             Err(Refusal::Contended)
@@ -126,9 +122,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     /// Makes a party a holder. Call it only right after [`admits`](Self::admits) said so.
     pub fn enter(&mut self, party: Party<T, A>) {
         debug_assert!(self.admits(party.mode, party.priority).is_ok());
-        if let Some(waiting) = &mut self.waiting {
-            waiting.count_newcomer(party.priority);
-        }
+        self.waiting.count_newcomer(party.priority);
         self.hold(party);
     }
 
@@ -141,7 +135,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
             self.admits(party.mode, party.priority),
             Err(Refusal::Conflict(_))
         ));
-        self.waiting.get_or_insert_with(Box::default).push(party)
+        self.waiting.push(party)
     }
 
     /// Ends an attempt, whether it holds, waits, or is unknown, and lets the next ones in:
@@ -171,66 +165,56 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
             self.permits_used -= permits(holder.mode);
             return Some(holder);
         }
-        let gone = self.waiting.as_mut()?.remove(attempt)?;
-        self.forget_empty_line();
-        Some(gone)
+        self.waiting.remove(attempt)
     }
 
     /// The same for one that has queued with this ticket, which need not be looked for if it still
     /// waits.
     #[inline]
     pub fn withdraw_with(&mut self, ticket: Ticket, attempt: A) -> Option<Party<T, A>> {
-        let waiting = self.waiting.as_mut();
-        let Some(gone) = waiting.and_then(|waiting| waiting.remove_with(ticket, attempt)) else {
-            return self.withdraw(attempt);
-        };
-        self.forget_empty_line();
-        Some(gone)
+        let gone = self.waiting.remove_with(ticket, attempt);
+        gone.or_else(|| self.withdraw(attempt))
     }
 
     /// Lets in the heads of the line that fit, one by one, as long as `turn` says that they enter.
     #[inline]
     pub fn admit_heads(&mut self, mut turn: impl FnMut(&mut Party<T, A>) -> Turn) {
-        while let Some(waiting) = &mut self.waiting {
-            let Some(head) = waiting.head_mut() else {
-                break;
-            };
+        while let Some(head) = self.waiting.head_mut() {
             if !fits(self.holder.as_ref(), self.permits_used, head.mode) {
                 break;
             }
             let (attempt, verdict) = (head.attempt, turn(head));
             match verdict {
                 Turn::Stay => break,
-                Turn::Leave => drop(waiting.remove(attempt)),
+                Turn::Leave => drop(self.waiting.remove(attempt)),
                 Turn::Enter => {
-                    if let Some(party) = waiting.pop() {
+                    if let Some(party) = self.waiting.pop() {
                         self.hold(party);
                     }
                 }
             }
         }
-        self.forget_empty_line();
     }
 
     /// One waiter.
     pub fn waiter(&mut self, attempt: A) -> Option<&Party<T, A>> {
-        self.waiting.as_mut()?.get(attempt)
+        self.waiting.get(attempt)
     }
 
     /// One waiter, to change what is kept about it.
     pub fn waiter_mut(&mut self, attempt: A) -> Option<&mut Party<T, A>> {
-        self.waiting.as_mut()?.get_mut(attempt)
+        self.waiting.get_mut(attempt)
     }
 
     /// Who is next.
     #[inline]
     pub fn head(&self) -> Option<&Party<T, A>> {
-        self.waiting.as_ref()?.head()
+        self.waiting.head()
     }
 
     /// Who is next, to change what is kept about it.
     pub fn head_mut(&mut self) -> Option<&mut Party<T, A>> {
-        self.waiting.as_mut()?.head_mut()
+        self.waiting.head_mut()
     }
 
     /// Whether the holders leave room for `mode`, whoever waits.
@@ -255,10 +239,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
         attempt: A,
         granted: impl FnMut(&mut Party<T, A>),
     ) -> Result<Option<()>, Mode> {
-        let waited_for = self
-            .waiting
-            .as_ref()
-            .and_then(|waiting| waiting.conflict(Mode::Shared));
+        let waited_for = self.waiting.conflict(Mode::Shared);
         let holder = self
             .holder_mut(attempt)
             .filter(|holder| holder.mode == Mode::Exclusive);
@@ -275,10 +256,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
 
     /// Removes everyone who waits.
     pub fn drain_waiters(&mut self) -> impl Iterator<Item = Party<T, A>> + use<T, A> {
-        self.waiting
-            .take()
-            .into_iter()
-            .flat_map(|waiting| waiting.into_parties())
+        std::mem::take(&mut self.waiting).into_parties()
     }
 
     fn admit_next(&mut self, mut granted: impl FnMut(&mut Party<T, A>)) {
@@ -286,17 +264,6 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
             granted(party);
             Turn::Enter
         });
-    }
-
-    #[inline]
-    fn forget_empty_line(&mut self) {
-        if self
-            .waiting
-            .as_ref()
-            .is_some_and(|waiting| waiting.is_empty())
-        {
-            self.waiting = None;
-        }
     }
 
     #[inline]
@@ -313,7 +280,7 @@ impl<T, A: Copy + Eq + Hash> KeyQueue<T, A> {
     fn conflict(&self, mode: Mode) -> Option<Mode> {
         let held = self.holder.as_ref().map(|holder| holder.mode);
         held.filter(|held| held.conflicts_with(mode))
-            .or_else(|| self.waiting.as_ref()?.conflict(mode))
+            .or_else(|| self.waiting.conflict(mode))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Waiting<T, A> {
     lower: Vec<Lane<Party<T, A>>>,
     /// Made when a waiter is first asked for by its attempt: who only ever waits for the front of
     /// the line does not pay for it.
-    spots: Option<Spots<A>>,
+    spots: Option<Box<Spots<A>>>,
     arrivals: u64,
     /// How many waiters ask for [`Mode::Shared`], and for permits, and of how many.
     shared: usize,
@@ -259,12 +259,20 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
     #[cold]
     fn forget_empty_lane(&mut self) {
         self.lower.retain(|lane| !lane.is_empty());
-        if self.top.is_empty() && !self.lower.is_empty() {
+        if !self.top.is_empty() {
+            return;
+        }
+        if self.lower.is_empty() {
+            self.spots = None;
+        } else {
             self.top = self.lower.remove(0);
         }
     }
 
     fn spot(&mut self, attempt: A) -> Option<Spot> {
+        if self.is_empty() {
+            return None;
+        }
         self.spots().get(&attempt).copied()
     }
 
@@ -276,7 +284,8 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
                 each.map(move |(arrival, party)| (party.attempt, Spot { rank, arrival }))
                     .collect::<Vec<_>>()
             };
-            self.spots = Some(self.lanes().flat_map(of_lane).collect());
+            let spots = self.lanes().flat_map(of_lane).collect();
+            self.spots = Some(Box::new(spots));
         }
         self.spots.get_or_insert_default()
     }

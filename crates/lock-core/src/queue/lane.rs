@@ -19,6 +19,8 @@ pub(super) struct Lane<P> {
     blocks: VecDeque<Block<P>>,
     /// How many blocks in the middle are empty.
     gaps: usize,
+    /// The places of a block that is gone, for the next one.
+    spare: Vec<Option<P>>,
     /// How often the first one was bypassed. Nobody is put before it where that happens.
     bypassed: u32,
 }
@@ -35,11 +37,11 @@ struct Block<P> {
 const PLACES: u64 = u32::BITS as u64;
 
 impl<P> Block<P> {
-    fn new(number: u64, space: usize) -> Self {
+    fn new(number: u64, places: Vec<Option<P>>) -> Self {
         Self {
             number,
             taken: 0,
-            places: Vec::with_capacity(space),
+            places,
         }
     }
 
@@ -83,6 +85,7 @@ impl<P> Lane<P> {
             rank,
             blocks: VecDeque::new(),
             gaps: 0,
+            spare: Vec::new(),
             bypassed: 0,
         }
     }
@@ -149,10 +152,12 @@ impl<P> Lane<P> {
         match self.blocks.get(at) {
             Some(block) if block.number == number => self.gaps -= usize::from(block.taken == 0),
             _ => {
-                // A short line should stay small.
-                let is_long = !self.blocks.is_empty();
-                let space = if is_long { PLACES as usize } else { 0 };
-                self.blocks.insert(at, Block::new(number, space));
+                let mut places = std::mem::take(&mut self.spare);
+                if !self.blocks.is_empty() {
+                    // A short line should stay small.
+                    places.reserve_exact(PLACES as usize);
+                }
+                self.blocks.insert(at, Block::new(number, places));
             }
         }
         self.blocks[at].put(arrival % PLACES, party);
@@ -220,7 +225,8 @@ impl<P> Lane<P> {
     /// The block has become empty.
     #[cold]
     fn forget_block(&mut self, at: usize) {
-        self.blocks[at].places = Vec::new();
+        self.spare = std::mem::take(&mut self.blocks[at].places);
+        self.spare.clear();
         self.gaps += 1;
         let is_empty = |block: &Block<P>| block.taken == 0;
         while self.blocks.front().is_some_and(is_empty) {
@@ -230,6 +236,9 @@ impl<P> Lane<P> {
         while self.blocks.back().is_some_and(is_empty) {
             self.blocks.pop_back();
             self.gaps -= 1;
+        }
+        if self.blocks.is_empty() {
+            self.spare = Vec::new();
         }
         if self.gaps > GAPS_ALLOWED && self.gaps > self.blocks.len() / 2 {
             self.blocks.retain(|block| !is_empty(block));

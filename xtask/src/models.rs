@@ -29,6 +29,9 @@ const LOOM: Checker = Checker {
         ("seen-or-sees", 75),
         ("an-attempt-leaves", 50),
         ("readers-leave", 50),
+        ("two-keys-part", 2_000),
+        ("two-keys-part-barging", 2_000),
+        ("an-attempt-leaves-as-keys-part", 1_000),
         ("a-waiter-leaves", 100),
         ("a-called-waiter-leaves", 100),
         ("a-waiter-leaves-before-another", 1_500),
@@ -50,7 +53,11 @@ const SHUTTLE: Checker = Checker {
         ("a-called-waiter-leaves-before-another", 20_000),
         ("an-attempt-leaves", 20_000),
         ("readers-leave", 20_000),
+        ("two-keys-part", 20_000),
+        ("two-keys-part-barging", 20_000),
+        ("an-attempt-leaves-as-keys-part", 20_000),
         ("a-crowd", 20_000),
+        ("a-crowd-that-parts", 20_000),
     ],
 };
 
@@ -70,7 +77,11 @@ const RACES: Checker = Checker {
         ("a-called-waiter-leaves-before-another", 500),
         ("an-attempt-leaves", 500),
         ("readers-leave", 500),
+        ("two-keys-part", 500),
+        ("two-keys-part-barging", 500),
+        ("an-attempt-leaves-as-keys-part", 500),
         ("a-crowd", 500),
+        ("a-crowd-that-parts", 500),
     ],
 };
 

@@ -122,7 +122,7 @@ impl Tables {
         let ask = ask(place.hash, request, None);
         let known = Known::of(request, place.view);
         let table = self.current();
-        match table.enter(&ask, |name| place.is(name), || place.name.clone(), known) {
+        match table.enter(&ask, &self.sought(place), known) {
             Ok(Entered::Holds(pass)) => Step::Ready(grant(request.attempt, pass).map(Some)),
             Ok(_) if request.wait == Wait::Now => Step::Ready(Ok(None)),
             Ok(_) => Step::Waiting(Box::pin(Waiting::new(

@@ -20,8 +20,8 @@ use crate::Fairness;
 use crate::table::Table;
 use asking::{Asking, Plain};
 
-/// How many slots there are, unless told otherwise: with 10,000 keys held, six of seven others still
-/// find theirs free.
+/// How many slots there are in the end, unless told otherwise: with 10,000 keys held, six of seven
+/// others still find theirs free.
 const SLOTS: usize = 1 << 16;
 
 /// One lock for each key in use, for the tasks and threads of one process.
@@ -42,7 +42,7 @@ const SLOTS: usize = 1 << 16;
 /// Not re-entrant: a second acquire of a key waits for the first, also in the same task. The key is
 /// cloned for each hold, so keys that are cheap to clone are cheap to lock.
 ///
-/// `Eq` of the key must not use the same `KeyedLocks`; its `Hash`, `Clone` and `Drop` may.
+/// `Eq` and `Hash` of the key must not use the same `KeyedLocks`; its `Clone` and `Drop` may.
 ///
 /// After a `fork` the child starts with no key held, and guards copied into it release nothing.
 pub struct KeyedLocks<K, S = RandomState> {
@@ -107,10 +107,11 @@ impl<K: Send, S> KeyedLocks<K, S> {
         }
     }
 
-    /// How many places there are for keys that are held by one alone. A key whose place is taken by
-    /// another one has a hash table behind it, at a fifth of the speed; so have several times as
-    /// many as are held at a time. Each takes 64 bytes, or more for keys of more than 32, from the
-    /// first use on. Default: 65,536, which is 4 MiB.
+    /// How many places there may be for keys that are held by one alone: 256 at first, which the
+    /// nearest cache holds, and so many once keys have met in one of those often enough. A key whose
+    /// place is taken by another one has a hash table behind it, at a fifth of the speed; so have
+    /// several times as many as are held at a time. Each takes 64 bytes, or more for keys of more
+    /// than 32, from the first use on. Default: 65,536, which is 4 MiB.
     #[must_use]
     pub fn with_slots(mut self, slots: usize) -> Self {
         self.slots = slots;

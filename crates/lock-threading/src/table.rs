@@ -4,6 +4,7 @@
 //! where an [entry](room) per key keeps holders and waiters in order. An entry goes with its last
 //! user, so a key that nobody uses costs nothing.
 
+mod level;
 #[cfg(all(test, any(loom, races, shuttle)))]
 mod models;
 mod room;
@@ -21,7 +22,7 @@ use room::{Entry, Left, Newcomer, Room, State};
 use seat::{NeedsWaker, Visitor};
 pub(crate) use seat::{Pass, Seat};
 pub(crate) use slots::{Crowded, Glimpse, LAST_NUMBER, Manner};
-use slots::{Open, Slots};
+use slots::{FIRST_SLOTS, Open, Slots};
 
 /// An attempt of this process: the [counter](lock_core::OwnerToken::counter) of its token, a third as
 /// large.
@@ -80,6 +81,19 @@ impl Ask<'_> {
     fn is_excluded_by(&self, holder: Pass) -> bool {
         self.mode == Mode::Exclusive || holder.mode == Mode::Exclusive
     }
+}
+
+/// The key that is asked for, and how keys are told apart.
+pub(crate) trait Sought<K> {
+    /// A copy of it. Runs with nothing locked; the others do not.
+    fn make(&self) -> K;
+
+    fn is(&self, key: &K) -> bool;
+
+    /// As [`Ask::hash`].
+    fn hash_of(&self, key: &K) -> u64;
+
+    fn are_same(&self, one: &K, other: &K) -> bool;
 }
 
 /// The answer.
@@ -144,8 +158,13 @@ pub(crate) struct Table<K, D: Details> {
 impl<K: Send, D: Details> Table<K, D> {
     /// A table whose fast path serves about `slots` holders at a time.
     pub(crate) fn new(slots: usize) -> Self {
+        Self::growing_from(FIRST_SLOTS, slots)
+    }
+
+    /// The same with that many at first.
+    fn growing_from(first: usize, slots: usize) -> Self {
         Self {
-            slots: Slots::new(slots),
+            slots: Slots::new(first, slots),
             closed: AtomicBool::new(false),
             generation: fork::generation(),
         }
@@ -199,31 +218,26 @@ impl<K: Send, D: Details> Table<K, D> {
         self.slots.has_another(hash)
     }
 
-    /// Holds at once, queues, or says that the key is contended. `make` makes the key, if nobody has
-    /// brought it yet; it runs with nothing locked.
+    /// Holds at once, queues, or says that the key is contended.
     pub(crate) fn enter(
         &self,
         ask: &Ask<'_>,
-        same: impl Fn(&K) -> bool,
-        make: impl Fn() -> K,
+        sought: &impl Sought<K>,
         details: D,
     ) -> Result<Entered, Refused> {
         // What is not used of this is dropped once nothing is locked.
         let (mut waker, mut details) = (ask.waker.cloned(), Some(details));
-        let mut key = self.is_beside_another(ask.hash).then(&make);
+        let mut key = self.is_beside_another(ask.hash).then(|| sought.make());
         let mut newcomer = Newcomer {
             key: &mut key,
             details: &mut details,
             waker: &mut waker,
         };
-        match self.enter_with(ask, &same, &mut newcomer) {
-            Ok(Some(entered)) => Ok(entered),
-            Ok(None) => {
-                *newcomer.key = Some(make());
-                let entered = self.enter_with(ask, same, &mut newcomer)?;
-                Ok(entered.unwrap_or(Entered::Contended))
+        loop {
+            if let Some(entered) = self.enter_with(ask, sought, &mut newcomer)? {
+                return Ok(entered);
             }
-            Err(refused) => Err(refused),
+            *newcomer.key = Some(sought.make());
         }
     }
 
@@ -231,11 +245,15 @@ impl<K: Send, D: Details> Table<K, D> {
     fn enter_with(
         &self,
         ask: &Ask<'_>,
-        same: impl Fn(&K) -> bool,
+        sought: &impl Sought<K>,
         newcomer: &mut Newcomer<'_, K, D>,
     ) -> Result<Option<Entered>, Refused> {
-        let _from_slot;
+        let (_from_slot, _from_slots);
         let mut open = self.slots.open(ask.hash);
+        if self.slots.is_left_behind(&open) {
+            _from_slots = self.move_up(&mut open, ask.hash, sought);
+        }
+        let same = |key: &K| sought.is(key);
         let pass = open.holder();
         let holder = open.with_holder(|holder| same(&holder.key).then(|| holder.details.attempt()));
         if let (Some(pass), Some(Some(holder))) = (pass, holder) {
@@ -246,11 +264,11 @@ impl<K: Send, D: Details> Table<K, D> {
             if newcomer.waker.is_none() && ask.is_excluded_by(pass) {
                 return Ok(Some(Entered::Contended));
             }
-            _from_slot = admit_from_slot(&mut open, ask.hash, &same);
+            _from_slot = admit_from_slot(&mut open, ask.hash, same);
         }
         let is_open = self.check_open();
         let (room, front) = open.room();
-        if let Some(entry) = room.find_mut(ask.hash, &same) {
+        if let Some(entry) = room.find_mut(ask.hash, same) {
             let entered = entry.change(&front, |state| state.enter(ask, is_open, newcomer, &front));
             return entered.map(Some);
         }
@@ -261,6 +279,7 @@ impl<K: Send, D: Details> Table<K, D> {
         let Some(details) = newcomer.details.take() else {
             return Ok(Some(Entered::Contended));
         };
+        self.slots.note_newcomer(&front);
         if let (Some(manner), None) = (Manner::of(ask.mode), pass) {
             // Nobody is in the slot, so there is no need for an entry.
             let counter = D::ASKS_AGAIN.then_some(ask.attempt);
@@ -273,6 +292,27 @@ impl<K: Send, D: Details> Table<K, D> {
         let hash = ask.hash;
         room.insert(Entry { hash, key, state }, &front);
         Ok(Some(Entered::Holds(pass)))
+    }
+
+    /// Moves an opened room to where slots are tried first. The result is to be dropped once nothing is
+    /// locked.
+    #[cold]
+    fn move_up<'a>(
+        &'a self,
+        open: &mut Open<'a, Held<K, D>, Room<K, D>>,
+        hash: u64,
+        sought: &impl Sought<K>,
+    ) -> Vec<K> {
+        let mut from_slots = Vec::new();
+        let empty = |open: &mut Open<'_, _, _>| {
+            let hash = open.with_holder(|holder: &mut Held<K, D>| sought.hash_of(&holder.key));
+            let alike = |one: &K, other: &K| sought.are_same(one, other);
+            from_slots.extend(hash.and_then(|hash| move_to_room(open, hash, alike)));
+        };
+        self.slots.move_up(hash, open, empty, |room, crowd| {
+            room.crowding().for_each(crowd);
+        });
+        from_slots
     }
 
     /// Asks whether a waiter has been let in. `None` when it is not known any more.
@@ -466,13 +506,22 @@ fn admit_from_slot<K, D: Details>(
     hash: u64,
     same: impl Fn(&K) -> bool,
 ) -> Option<K> {
-    let pass = open.holder()?;
     if !open.with_holder(|holder| same(&holder.key))? {
         return None;
     }
+    move_to_room(open, hash, |kept, _| same(kept))
+}
+
+/// The slot's holder, whose key has this hash, moves to the room.
+fn move_to_room<K, D: Details>(
+    open: &mut Open<'_, Held<K, D>, Room<K, D>>,
+    hash: u64,
+    alike: impl Fn(&K, &K) -> bool,
+) -> Option<K> {
+    let pass = open.holder()?;
     let held = open.take()?;
     let (room, front) = open.room();
-    room.admit_from_slot(hash, pass, held, same, &front)
+    room.admit_from_slot(hash, pass, held, alike, &front)
 }
 
 fn claim_slot<K, D: Details>(

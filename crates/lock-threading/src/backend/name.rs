@@ -51,7 +51,7 @@ impl Name {
         }
     }
 
-    fn with_text<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn with_text<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         match self {
             Self::Short(words) => {
                 let bytes = words.map(u64::to_le_bytes);

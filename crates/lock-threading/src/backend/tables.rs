@@ -13,9 +13,9 @@ use lock_core::{
 use super::details::{Known, fence, report_alone, report_queue};
 use super::name::Name;
 use super::{mode_conflict, not_held, numbers_used_up};
-use crate::table::{Attempt, Claim, Pass, Table};
+use crate::table::{Attempt, Claim, Pass, Sought, Table};
 
-/// Of 128 bytes each: half a megabyte, which stays in a core's cache.
+/// Of 128 bytes each: half a megabyte in the end, which stays in a core's cache.
 const SLOTS: usize = 1 << 12;
 
 /// A key as the table finds it, and through which [`OneKey`](super::OneKey), if not 0.
@@ -30,6 +30,29 @@ impl Place {
     #[inline]
     pub(super) fn is(&self, name: &Name) -> bool {
         self.name == *name
+    }
+}
+
+pub(super) struct SoughtName<'a> {
+    place: &'a Place,
+    hasher: &'a RandomState,
+}
+
+impl Sought<Name> for SoughtName<'_> {
+    fn make(&self) -> Name {
+        self.place.name.clone()
+    }
+
+    fn is(&self, name: &Name) -> bool {
+        self.place.is(name)
+    }
+
+    fn hash_of(&self, name: &Name) -> u64 {
+        name.with_text(|text| self.hasher.hash_one(text))
+    }
+
+    fn are_same(&self, one: &Name, other: &Name) -> bool {
+        one == other
     }
 }
 
@@ -66,10 +89,16 @@ impl Tables {
     #[inline]
     pub(super) fn place(&self, key: &LockKey, view: u64) -> Place {
         Place {
-            hash: self.hasher.hash_one(key),
+            hash: self.hasher.hash_one(key.qualified().as_bytes()),
             name: Name::of(key),
             view,
         }
+    }
+
+    /// The same place for whoever enters.
+    pub(super) fn sought<'a>(&'a self, place: &'a Place) -> SoughtName<'a> {
+        let hasher = &self.hasher;
+        SoughtName { place, hasher }
     }
 
     pub(super) fn close(&self) {

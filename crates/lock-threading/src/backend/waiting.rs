@@ -45,7 +45,7 @@ impl Future for Waiting {
             this.queued = true;
             let ask = ask(place.hash, &this.request, Some(waker));
             let known = Known::of(&this.request, place.view);
-            return match table.enter(&ask, |name| place.is(name), || place.name.clone(), known) {
+            return match table.enter(&ask, &this.tables.sought(place), known) {
                 Ok(Entered::Holds(pass)) => Poll::Ready(grant(attempt, pass).map(Some)),
                 Ok(Entered::Contended | Entered::Waits(_)) => Poll::Pending,
                 Err(refused) => Poll::Ready(Err(refusal(key, this.request.mode, refused))),

@@ -11,7 +11,7 @@ use super::guard::Hold;
 use super::{KeyGuard, KeyOptions, KeyedLocks};
 use crate::Fairness;
 use crate::table::{
-    Ask, Attempt, Claim, Entered, Glimpse, Held, LAST_NUMBER, Manner, Pass, Refused, Table,
+    Ask, Attempt, Claim, Entered, Glimpse, Held, LAST_NUMBER, Manner, Pass, Refused, Sought, Table,
 };
 
 /// How often a thread looks again before it parks, after twice as long each time: in all about as
@@ -225,8 +225,11 @@ where
     }
 
     fn enter(&self, table: &Table<K, ()>, ask: &Ask<'_>) -> Result<Entered, Refused> {
-        let same = |kept: &K| kept.borrow() == self.key;
-        table.enter(ask, same, || self.key.to_owned(), ())
+        let sought = SoughtKey {
+            key: self.key,
+            hasher: &self.locks.hasher,
+        };
+        table.enter(ask, &sought, ())
     }
 
     fn ask<'w>(
@@ -255,6 +258,34 @@ where
     #[inline]
     pub(super) fn hash(&self) -> u64 {
         self.locks.hasher.hash_one(self.key)
+    }
+}
+
+struct SoughtKey<'k, Q: ?Sized, S> {
+    key: &'k Q,
+    hasher: &'k S,
+}
+
+impl<K, Q, S> Sought<K> for SoughtKey<'_, Q, S>
+where
+    K: Borrow<Q>,
+    Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    S: BuildHasher,
+{
+    fn make(&self) -> K {
+        self.key.to_owned()
+    }
+
+    fn is(&self, key: &K) -> bool {
+        key.borrow() == self.key
+    }
+
+    fn hash_of(&self, key: &K) -> u64 {
+        self.hasher.hash_one(key.borrow())
+    }
+
+    fn are_same(&self, one: &K, other: &K) -> bool {
+        one.borrow() == other.borrow()
     }
 }
 

@@ -15,7 +15,7 @@ use lock_core::Mode;
 use super::{Ask, Attempt, Claim, Details, Entered, Held, Manner, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
-use world::{Count, HASH, Shared, Waiter, ask, held, mint};
+use world::{Count, Key, Shared, Waiter, ask, hash, held, mint};
 
 #[cfg(loom)]
 use loom::thread;
@@ -44,12 +44,12 @@ fn two_keys_of_one_slot() {
     // Nested, as users of two keys nest.
     if let Some(inner) = shared
         .table
-        .try_hold(HASH, None, Manner::EXCLUSIVE, || held(1))
+        .try_hold(hash(1), None, Manner::EXCLUSIVE, || held(1))
     {
-        shared.table.release(HASH, inner, Manner::EXCLUSIVE);
+        shared.table.release(hash(1), inner, Manner::EXCLUSIVE);
     }
     shared.inside(0, number);
-    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
+    assert!(shared.table.release(hash(0), number, Manner::EXCLUSIVE));
     other.join().unwrap();
     assert_eq!((shared.sections(0), shared.sections(1)), (1, 1));
     assert!(shared.is_empty());
@@ -94,29 +94,47 @@ impl Details for Known {
     fn note_grant(&mut self) {}
 }
 
-/// Tries for the key, and leaves by the attempt. Returns whether it held.
-fn try_and_leave_by_attempt(table: &Table<u64, Known>, mode: Mode, kept: Option<&Arc<()>>) -> bool {
-    let attempt = mint();
+/// Tries for a key, and says whether it holds.
+fn try_by_attempt(
+    table: &Table<u64, Known>,
+    key: u64,
+    mode: Mode,
+    attempt: Attempt,
+    kept: Option<&Arc<()>>,
+) -> bool {
     let known = || Known {
         attempt,
         _kept: kept.cloned(),
     };
     let make = || Held {
-        key: 0,
+        key,
         details: known(),
     };
     let manner = Manner::of(mode).unwrap().light(kept.is_none());
-    let holds = table.try_hold(HASH, Some(attempt), manner, make).is_some() || {
+    let held = table.try_hold(hash(key), Some(attempt), manner, make);
+    held.is_some() || {
         let ask = Ask {
             mode,
-            ..ask(attempt, Fairness::FirstCome, None)
+            ..ask(key, attempt, Fairness::FirstCome, None)
         };
-        let entered = table.enter(&ask, |_| true, || 0, known());
+        let entered = table.enter(&ask, &Key(key), known());
         matches!(entered, Ok(Entered::Holds(_)))
-    };
-    let left = table
-        .release_attempt(HASH, attempt)
-        .unwrap_or_else(|_| table.leave(HASH, |_| true, Claim::Attempt(attempt, None)));
+    }
+}
+
+/// Leaves by the attempt, and says whether it was there.
+fn leave_by_attempt(table: &Table<u64, Known>, key: u64, attempt: Attempt) -> bool {
+    let claim = Claim::Attempt(attempt, None);
+    table
+        .release_attempt(hash(key), attempt)
+        .unwrap_or_else(|_| table.leave(hash(key), |kept| *kept == key, claim))
+}
+
+/// Returns whether it held meanwhile.
+fn try_and_leave_by_attempt(table: &Table<u64, Known>, mode: Mode, kept: Option<&Arc<()>>) -> bool {
+    let attempt = mint();
+    let holds = try_by_attempt(table, 0, mode, attempt, kept);
+    let left = leave_by_attempt(table, 0, attempt);
     assert_eq!(left, holds, "it held, and was not there when it left");
     holds
 }
@@ -136,6 +154,39 @@ fn an_attempt_leaves_before_eyes(mode: Mode) {
     assert_eq!(Arc::strong_count(&kept), 1, "what was kept was not dropped");
 }
 
+/// Two keys meet in the only slot, and move apart while one is held and the other is waited for.
+fn two_keys_part(fairness: Fairness) {
+    let shared = Shared::growing();
+    let number = shared.lock(1, fairness);
+    let there = Arc::clone(&shared);
+    let other = thread::spawn(move || there.lock_and_release(0, fairness));
+    shared.lock_and_release(0, fairness);
+    shared.inside(1, number);
+    let was_there = shared.table.release(hash(1), number, Manner::EXCLUSIVE);
+    assert!(was_there, "the hold was not there");
+    shared.lock_and_release(1, fairness);
+    other.join().unwrap();
+    assert_eq!((shared.sections(0), shared.sections(1)), (2, 2));
+    assert!(shared.is_empty());
+}
+
+/// A holder leaves by its attempt while another key comes to the slot, and again, so that they part.
+fn an_attempt_leaves_as_keys_part() {
+    let (table, kept) = (Arc::new(Table::growing_from(1, 2)), Arc::new(()));
+    let there = Arc::clone(&table);
+    let other = thread::spawn(move || {
+        let attempt = mint();
+        assert!(try_by_attempt(&there, 1, Mode::Exclusive, attempt, None));
+        assert!(leave_by_attempt(&there, 1, attempt));
+    });
+    for kept in [Some(&kept), None] {
+        assert!(try_and_leave_by_attempt(&table, Mode::Exclusive, kept));
+    }
+    other.join().unwrap();
+    assert_eq!(table.len(), 0);
+    assert_eq!(Arc::strong_count(&kept), 1, "what was kept was not dropped");
+}
+
 /// A flag is raised, and then it is looked who holds: whoever came before is seen, and whoever comes
 /// later sees the flag.
 fn a_holder_is_seen_or_sees() {
@@ -148,10 +199,10 @@ fn a_holder_is_seen_or_sees() {
         (number, saw)
     });
     raised.store(true, Ordering::Relaxed);
-    let held = shared.table.holders(HASH, |key| *key == 0, |()| true);
+    let held = shared.table.holders(hash(0), |key| *key == 0, |()| true);
     let (number, saw) = holder.join().unwrap();
     assert!(held == 1 || saw, "neither was seen");
-    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
+    assert!(shared.table.release(hash(0), number, Manner::EXCLUSIVE));
     assert!(shared.is_empty());
 }
 
@@ -176,14 +227,16 @@ fn one_is_let_in_beside_another_key() {
     let there = Arc::clone(&shared);
     let neighbour = thread::spawn(move || there.lock_and_release(1, Fairness::FirstCome));
     shared.inside(0, number);
-    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
+    assert!(shared.table.release(hash(0), number, Manner::EXCLUSIVE));
     let found = shared.look(0, attempt, &waiter.waker);
     let Some(Poll::Ready(pass)) = found else {
         panic!("not let in: {found:?}");
     };
     shared.inside(0, pass.number);
     assert!(
-        shared.table.release(HASH, pass.number, Manner::EXCLUSIVE),
+        shared
+            .table
+            .release(hash(0), pass.number, Manner::EXCLUSIVE),
         "not its number"
     );
     neighbour.join().unwrap();
@@ -199,7 +252,7 @@ fn a_waiter_leaves_before_another(fairness: Fairness) {
     let leaver = thread::spawn(move || one.queue_and_leave(0, fairness));
     let waiter = thread::spawn(move || two.lock_and_release(0, fairness));
     shared.inside(0, number);
-    assert!(shared.table.release(HASH, number, Manner::EXCLUSIVE));
+    assert!(shared.table.release(hash(0), number, Manner::EXCLUSIVE));
     leaver.join().unwrap();
     waiter.join().unwrap();
     assert!(shared.is_empty());
@@ -282,6 +335,24 @@ mod exhaustive {
     }
 
     #[test]
+    fn two_keys_that_part() {
+        check("two-keys-part", || two_keys_part(Fairness::FirstCome));
+    }
+
+    #[test]
+    fn two_keys_that_part_with_threads_that_barge() {
+        check("two-keys-part-barging", || two_keys_part(Fairness::Barging));
+    }
+
+    #[test]
+    fn an_attempt_that_leaves_as_keys_part() {
+        check(
+            "an-attempt-leaves-as-keys-part",
+            an_attempt_leaves_as_keys_part,
+        );
+    }
+
+    #[test]
     fn a_holder_and_a_flag() {
         check("seen-or-sees", a_holder_is_seen_or_sees);
     }
@@ -331,8 +402,7 @@ mod random {
     }
 
     /// Many threads on two keys, which wait, leave, read and barge.
-    fn a_crowd() {
-        let shared = Shared::new();
+    fn a_crowd(shared: Arc<Shared>) {
         let threads: Vec<_> = (0..7)
             .map(|number| {
                 let shared = Arc::clone(&shared);
@@ -357,7 +427,12 @@ mod random {
 
     #[test]
     fn a_crowd_on_two_keys() {
-        check("a-crowd", a_crowd);
+        check("a-crowd", || a_crowd(Shared::new()));
+    }
+
+    #[test]
+    fn a_crowd_on_two_keys_that_part() {
+        check("a-crowd-that-parts", || a_crowd(Shared::growing()));
     }
 
     #[test]
@@ -401,6 +476,24 @@ mod random {
         check("a-reader-and-a-writer-that-barge", || {
             a_reader_and(Shared::lock_and_release, Fairness::Barging);
         });
+    }
+
+    #[test]
+    fn two_keys_that_part() {
+        check("two-keys-part", || two_keys_part(Fairness::FirstCome));
+    }
+
+    #[test]
+    fn two_keys_that_part_with_threads_that_barge() {
+        check("two-keys-part-barging", || two_keys_part(Fairness::Barging));
+    }
+
+    #[test]
+    fn an_attempt_that_leaves_as_keys_part() {
+        check(
+            "an-attempt-leaves-as-keys-part",
+            an_attempt_leaves_as_keys_part,
+        );
     }
 
     #[test]

@@ -244,6 +244,12 @@ impl<K, D: Details> Room<K, D> {
         self.entries.iter()
     }
 
+    /// The hashes of those that keep the slot in front crowded.
+    pub(super) fn crowding(&self) -> impl Iterator<Item = u64> {
+        let crowding = |entry: &&Entry<K, D>| entry.state.keeps_crowded();
+        self.entries.iter().filter(crowding).map(|entry| entry.hash)
+    }
+
     pub(super) fn find_mut(
         &mut self,
         hash: u64,
@@ -268,11 +274,11 @@ impl<K, D: Details> Room<K, D> {
         hash: u64,
         pass: Pass,
         held: Held<K, D>,
-        same: impl Fn(&K) -> bool,
+        alike: impl Fn(&K, &K) -> bool,
         front: &Front<'_, Held<K, D>>,
     ) -> Option<K> {
         let Held { key, details } = held;
-        let Some(entry) = self.find_mut(hash, same) else {
+        let Some(entry) = self.find_mut(hash, |kept| alike(kept, &key)) else {
             let state = State::Single(Single::new(pass, details));
             self.insert(Entry { hash, key, state }, front);
             return None;

@@ -153,9 +153,9 @@ fn number_of(word: u64) -> u64 {
 }
 
 impl<T> Slot<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(is_crowded: bool) -> Self {
         Self {
-            word: AtomicU64::new(FREE),
+            word: AtomicU64::new(if is_crowded { CROWDED } else { FREE }),
             last: AtomicU64::new(0),
             attempt: AtomicU64::new(0),
             behind: AtomicU64::new(0),
@@ -276,10 +276,23 @@ impl<T> Slot<T> {
     /// Sets the slot free of the mutex, unless keys of it are held in the room. Crowded, with the
     /// mutex.
     pub(super) fn leave_alone(&self) {
-        if self.behind.load(Ordering::Relaxed) == 0 {
+        if !self.has_behind() {
             let word = self.word.load(Ordering::Relaxed);
             self.word.store(word & !CROWDED, Ordering::Release);
         }
+    }
+
+    /// Whether keys of it are held in the room. With the mutex.
+    pub(super) fn has_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed) != 0
+    }
+
+    /// Goes on where another slot ends, which is crowded for good from now on. Crowded, with the mutex
+    /// of both.
+    pub(super) fn take_over_from(&self, other: &Self) {
+        debug_assert!(self.number().is_none() && other.number().is_none());
+        let last = other.last.load(Ordering::Relaxed);
+        self.last.store(last, Ordering::Relaxed);
     }
 
     pub(super) fn count_behind(&self, change: i64) {

@@ -6,13 +6,15 @@ use std::task::{Poll, Wake, Waker};
 
 use lock_core::{Mode, OwnerToken};
 
-use super::super::{Ask, Attempt, Claim, Entered, Held, Manner, Pass, Table};
+use super::super::{Ask, Attempt, Claim, Entered, Held, Manner, Pass, Sought, Table};
 use super::thread;
 use crate::Fairness;
 use crate::sync::UnsafeCell;
 
-/// Every key of the models has the same slot; some are the same key.
-pub(super) const HASH: u64 = 0;
+/// Every key has the same slot while there is one slot, and another when there are more.
+pub(super) fn hash(key: u64) -> u64 {
+    key << 24
+}
 
 /// What the lock protects: two who are inside at once are a race that the checker reports, or an
 /// update that is lost.
@@ -28,8 +30,17 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     pub(super) fn new() -> Arc<Self> {
+        Self::of(Table::new(1))
+    }
+
+    /// One slot, and two as soon as two keys have met there.
+    pub(super) fn growing() -> Arc<Self> {
+        Self::of(Table::growing_from(1, 2))
+    }
+
+    fn of(table: Table<u64, ()>) -> Arc<Self> {
         Arc::new(Self {
-            table: Table::new(1),
+            table,
             value: [UnsafeCell::new(0), UnsafeCell::new(0)],
             last_number: [UnsafeCell::new(0), UnsafeCell::new(0)],
         })
@@ -72,7 +83,7 @@ impl Shared {
         let number = self.lock(key, fairness);
         self.inside(key, number);
         assert!(
-            self.table.release(HASH, number, Manner::EXCLUSIVE),
+            self.table.release(hash(key), number, Manner::EXCLUSIVE),
             "the hold was not there"
         );
     }
@@ -81,7 +92,7 @@ impl Shared {
     pub(super) fn read_and_release(&self, key: u64, fairness: Fairness) {
         let number = self.lock_as(Mode::Shared, key, fairness);
         self.sections(key);
-        let was_there = self.table.release(HASH, number, Manner::SHARED);
+        let was_there = self.table.release(hash(key), number, Manner::SHARED);
         assert!(was_there, "the hold was not there");
     }
 
@@ -91,12 +102,12 @@ impl Shared {
 
     fn lock_as(&self, mode: Mode, key: u64, fairness: Fairness) -> u64 {
         let manner = Manner::of(mode).unwrap();
-        if let Some(number) = self.table.try_hold(HASH, None, manner, || held(key)) {
+        if let Some(number) = self.table.try_hold(hash(key), None, manner, || held(key)) {
             return number;
         }
         let waiter = Waiter::new();
         let attempt = mint();
-        let ask = ask(attempt, fairness, Some(&waiter.waker));
+        let ask = ask(key, attempt, fairness, Some(&waiter.waker));
         match self.enter(key, &Ask { mode, ..ask }) {
             Entered::Holds(pass) => return pass.number,
             Entered::Waits(_) => {}
@@ -118,11 +129,14 @@ impl Shared {
         match self.ask(key, attempt, fairness, Some(&waiter.waker)) {
             Entered::Holds(pass) => {
                 self.inside(key, pass.number);
-                assert!(self.table.release(HASH, pass.number, Manner::EXCLUSIVE));
+                assert!(
+                    self.table
+                        .release(hash(key), pass.number, Manner::EXCLUSIVE)
+                );
             }
             Entered::Waits(ticket) => {
                 let claim = Claim::Attempt(attempt, ticket);
-                assert!(self.table.leave(HASH, |kept| *kept == key, claim));
+                assert!(self.table.leave(hash(key), |kept| *kept == key, claim));
             }
             Entered::Contended => panic!("contended although it may wait"),
         }
@@ -135,27 +149,53 @@ impl Shared {
         fairness: Fairness,
         waker: Option<&Waker>,
     ) -> Entered {
-        self.enter(key, &ask(attempt, fairness, waker))
+        self.enter(key, &ask(key, attempt, fairness, waker))
     }
 
     fn enter(&self, key: u64, ask: &Ask<'_>) -> Entered {
-        let entered = self.table.enter(ask, |kept| *kept == key, || key, ());
+        let entered = self.table.enter(ask, &Key(key), ());
         entered.unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 
     pub(super) fn look(&self, key: u64, attempt: Attempt, waker: &Waker) -> Option<Poll<Pass>> {
-        self.table.poll(HASH, |kept| *kept == key, attempt, waker)
+        self.table
+            .poll(hash(key), |kept| *kept == key, attempt, waker)
     }
 }
 
-pub(super) fn ask(attempt: Attempt, fairness: Fairness, waker: Option<&Waker>) -> Ask<'_> {
+pub(super) fn ask(
+    key: u64,
+    attempt: Attempt,
+    fairness: Fairness,
+    waker: Option<&Waker>,
+) -> Ask<'_> {
     Ask {
-        hash: HASH,
+        hash: hash(key),
         mode: Mode::Exclusive,
         priority: 0,
         attempt,
         fairness,
         waker,
+    }
+}
+
+pub(super) struct Key(pub(super) u64);
+
+impl Sought<u64> for Key {
+    fn make(&self) -> u64 {
+        self.0
+    }
+
+    fn is(&self, key: &u64) -> bool {
+        *key == self.0
+    }
+
+    fn hash_of(&self, key: &u64) -> u64 {
+        hash(*key)
+    }
+
+    fn are_same(&self, one: &u64, other: &u64) -> bool {
+        one == other
     }
 }
 

@@ -4,6 +4,7 @@
 //! where an [entry](room) per key keeps holders and waiters in order. An entry goes with its last
 //! user, so a key that nobody uses costs nothing.
 
+mod ask;
 mod level;
 #[cfg(all(test, any(loom, races, shuttle)))]
 mod models;
@@ -14,10 +15,10 @@ mod slots;
 
 use std::task::{Poll, Waker};
 
-use lock_core::{Mode, Ticket, fork, runtime};
+use lock_core::{fork, runtime};
 
-use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
+pub(crate) use ask::{Ask, Claim, Entered, Refused, Sought};
 use room::{Entry, Left, Newcomer, Room, State};
 use seat::{NeedsWaker, Visitor};
 pub(crate) use seat::{Pass, Seat};
@@ -61,65 +62,6 @@ impl Details for () {
 pub(crate) struct Held<K, D> {
     pub(crate) key: K,
     pub(crate) details: D,
-}
-
-/// What is asked of the table.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask<'a> {
-    pub(crate) hash: u64,
-    pub(crate) mode: Mode,
-    pub(crate) priority: i8,
-    pub(crate) attempt: Attempt,
-    pub(crate) fairness: Fairness,
-    /// Queues if it must wait, and is woken by this.
-    pub(crate) waker: Option<&'a Waker>,
-}
-
-impl Ask<'_> {
-    /// Whether it must wait for such a holder. If not, then one of the two is shared, and they go
-    /// together or never will.
-    fn is_excluded_by(&self, holder: Pass) -> bool {
-        self.mode == Mode::Exclusive || holder.mode == Mode::Exclusive
-    }
-}
-
-/// The key that is asked for, and how keys are told apart.
-pub(crate) trait Sought<K> {
-    /// A copy of it. Runs with nothing locked; the others do not.
-    fn make(&self) -> K;
-
-    fn is(&self, key: &K) -> bool;
-
-    /// As [`Ask::hash`].
-    fn hash_of(&self, key: &K) -> u64;
-
-    fn are_same(&self, one: &K, other: &K) -> bool;
-}
-
-/// The answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entered {
-    Holds(Pass),
-    Contended,
-    /// With what finds it again, unless the attempt asks once more.
-    Waits(Option<Ticket>),
-}
-
-/// Why there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// A mode is held or waited for that never takes turns with this one.
-    Conflict(Mode),
-    Closed,
-}
-
-/// Who leaves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Claim {
-    /// The holder with this number.
-    Number(u64),
-    /// An attempt, whether it holds or waits, with the ticket of its wait where that is at hand.
-    Attempt(Attempt, Option<Ticket>),
 }
 
 /// Wakers to run once nothing is locked: mostly one.

@@ -11,7 +11,7 @@ const GAPS_ALLOWED: usize = 32;
 /// behind: nobody is moved, so each step takes the same time, which matters to those who wait for a
 /// mutex meanwhile. A block goes with the last one in it.
 ///
-/// Invariant: the first block and the last one are not empty.
+/// Invariant: the first block and the last one are not empty, unless the lane is: it keeps one then.
 #[derive(Clone, Debug)]
 pub(super) struct Lane<P> {
     pub(super) rank: i16,
@@ -35,6 +35,9 @@ struct Block<P> {
 }
 
 const PLACES: u64 = u32::BITS as u64;
+
+/// How many places an empty lane keeps.
+const PLACES_KEPT: usize = 4;
 
 impl<P> Block<P> {
     fn new(number: u64, places: Vec<Option<P>>) -> Self {
@@ -92,7 +95,7 @@ impl<P> Lane<P> {
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.blocks.front().is_none_or(|first| first.taken == 0)
     }
 
     pub(super) fn parties(&self) -> impl Iterator<Item = &P> {
@@ -141,6 +144,10 @@ impl<P> Lane<P> {
         let number = arrival / PLACES;
         match self.blocks.back_mut() {
             Some(last) if last.number == number => last.put(arrival % PLACES, party),
+            Some(last) if last.taken == 0 => {
+                last.number = number;
+                last.put(arrival % PLACES, party);
+            }
             _ => self.insert_elsewhere(arrival, party),
         }
     }
@@ -195,7 +202,7 @@ impl<P> Lane<P> {
     /// Counts that the first one was bypassed by someone who came after it, and how often now.
     pub(super) fn bypass_first(&mut self, by_arrival: u64) -> Option<u32> {
         let block = self.blocks.front()?;
-        if block.number * PLACES + block.first() >= by_arrival {
+        if block.taken == 0 || block.number * PLACES + block.first() >= by_arrival {
             return None;
         }
         self.bypassed += 1;
@@ -225,6 +232,13 @@ impl<P> Lane<P> {
     /// The block has become empty.
     #[cold]
     fn forget_block(&mut self, at: usize) {
+        if self.blocks.len() == 1 {
+            let places = &mut self.blocks[at].places;
+            places.clear();
+            places.shrink_to(PLACES_KEPT);
+            self.spare = Vec::new();
+            return;
+        }
         self.spare = std::mem::take(&mut self.blocks[at].places);
         self.spare.clear();
         self.gaps += 1;
@@ -236,9 +250,6 @@ impl<P> Lane<P> {
         while self.blocks.back().is_some_and(is_empty) {
             self.blocks.pop_back();
             self.gaps -= 1;
-        }
-        if self.blocks.is_empty() {
-            self.spare = Vec::new();
         }
         if self.gaps > GAPS_ALLOWED && self.gaps > self.blocks.len() / 2 {
             self.blocks.retain(|block| !is_empty(block));

@@ -1,3 +1,4 @@
+use super::lane::Lane;
 use super::*;
 use crate::OwnerToken;
 
@@ -162,6 +163,21 @@ fn being_bypassed_counts_for_one_waiter_only() {
 }
 
 #[test]
+fn nobody_is_bypassed_by_who_came_before() {
+    let mut queue = KeyQueue::new();
+    let (mut holder, _) = ask(&mut queue, Mode::Exclusive, 0);
+    let (gone, _) = ask(&mut queue, Mode::Exclusive, 0);
+    assert!(queue.withdraw(gone).is_some());
+    for _ in 0..BYPASS_LIMIT {
+        leave(&mut queue, holder);
+        (holder, _) = ask(&mut queue, Mode::Exclusive, 1);
+    }
+    ask(&mut queue, Mode::Exclusive, 0);
+    let (pusher, _) = ask(&mut queue, Mode::Exclusive, 1);
+    assert_eq!(leave(&mut queue, holder), [pusher]);
+}
+
+#[test]
 fn a_ticket_finds_a_waiter_that_has_moved_to_the_front() {
     let mut queue = KeyQueue::new();
     let (mut holder, _) = ask(&mut queue, Mode::Exclusive, 0);
@@ -289,4 +305,68 @@ fn a_head_enters_only_when_the_outside_lets_it() {
     assert_eq!(asked, [a, b]);
     assert!(queue.waiter(a).is_none() && queue.holder_mut(b).is_some());
     assert!(queue.withdraw(b).is_some() && queue.is_idle());
+}
+
+#[test]
+fn a_lane_agrees_with_a_sorted_map() {
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// So much later than the last one.
+        Come(u64),
+        /// As one does that was bypassed too often in another lane: among those who came earlier.
+        ComeLate(u64),
+        Pop,
+        Remove(prop::sample::Index),
+        RemoveRow(prop::sample::Index),
+    }
+    let step = prop_oneof![
+        6 => (1..3_u64).prop_map(Step::Come),
+        1 => (1..100_u64).prop_map(Step::Come),
+        1 => (1..200_u64).prop_map(Step::ComeLate),
+        2 => Just(Step::Pop),
+        2 => any::<prop::sample::Index>().prop_map(Step::Remove),
+        1 => any::<prop::sample::Index>().prop_map(Step::RemoveRow),
+    ];
+    proptest!(ProptestConfig::with_cases(400), |(steps in prop::collection::vec(step, 1..400))| {
+        let (mut lane, mut model) = (Lane::new(0), BTreeMap::new());
+        let mut last = 0;
+        for step in steps {
+            match step {
+                Step::Come(later) => {
+                    last += later;
+                    lane.insert(last, last);
+                    model.insert(last, last);
+                }
+                Step::ComeLate(earlier) => {
+                    let arrival = last.saturating_sub(earlier);
+                    if model.insert(arrival, arrival).is_none() {
+                        lane.insert(arrival, arrival);
+                    }
+                }
+                Step::Pop => prop_assert_eq!(lane.pop(), model.pop_first()),
+                Step::Remove(index) | Step::RemoveRow(index) if model.is_empty() => {
+                    prop_assert_eq!(lane.remove(index.index(400) as u64, |_| true), None);
+                }
+                Step::Remove(index) => {
+                    let arrival = *model.keys().nth(index.index(model.len())).unwrap();
+                    prop_assert_eq!(lane.remove(arrival, |party| *party != arrival), None);
+                    prop_assert_eq!(lane.remove(arrival, |_| true), model.remove(&arrival));
+                }
+                Step::RemoveRow(index) => {
+                    let from = *model.keys().nth(index.index(model.len())).unwrap();
+                    for arrival in from..from + 80 {
+                        prop_assert_eq!(lane.remove(arrival, |_| true), model.remove(&arrival));
+                    }
+                }
+            }
+            prop_assert_eq!(lane.is_empty(), model.is_empty());
+            prop_assert_eq!(lane.first(), model.first_key_value().map(|(_, party)| party));
+            prop_assert_eq!(lane.get(last), model.get(&last));
+            let pairs: Vec<_> = lane.arrivals().map(|(arrival, party)| (arrival, *party)).collect();
+            prop_assert!(pairs.into_iter().eq(model.clone()));
+        }
+        prop_assert!(lane.into_parties().eq(model.into_values()));
+    });
 }

@@ -264,6 +264,8 @@ impl<T, A: Copy + Eq + Hash> Waiting<T, A> {
         }
         if self.lower.is_empty() {
             self.spots = None;
+            // The next line begins with the first place of a block.
+            self.arrivals = 0;
         } else {
             self.top = self.lower.remove(0);
         }

@@ -460,10 +460,8 @@ fn move_to_room<K, D: Details>(
     hash: u64,
     alike: impl Fn(&K, &K) -> bool,
 ) -> Option<K> {
-    let pass = open.holder()?;
-    let held = open.take()?;
     let (room, front) = open.room();
-    room.admit_from_slot(hash, pass, held, alike, &front)
+    room.admit_from_slot(hash, alike, &front)
 }
 
 fn claim_slot<K, D: Details>(
@@ -478,5 +476,5 @@ fn claim_slot<K, D: Details>(
             holder.details.attempt() == Some(attempt) && same(&holder.key)
         }
     })?;
-    if is_it { open.take() } else { None }
+    if is_it { Some(open.take()?.1) } else { None }
 }

@@ -216,6 +216,51 @@ fn a_key_may_panic_or_use_the_locks_while_it_is_cloned() {
     assert_eq!(FUSSY.keys_in_use(), 0);
 }
 
+/// Of two, the comparison that is this far ahead panics.
+static AHEAD: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+#[derive(Clone, Hash)]
+struct Brittle(u64);
+
+impl PartialEq for Brittle {
+    fn eq(&self, other: &Self) -> bool {
+        assert!(AHEAD.fetch_sub(1, Ordering::Relaxed) != 0, "cannot compare");
+        self.0 == other.0
+    }
+}
+
+impl Eq for Brittle {}
+
+#[test]
+fn a_key_that_panics_when_compared_ends_no_hold() {
+    let silent = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for ahead in 0..8 {
+        let locks = KeyedLocks::<Brittle>::new()
+            .with_slots(1)
+            .with_task_fairness(Fairness::Barging);
+        let key = Brittle(1);
+        let first = locks.acquire(&key).wait();
+        let mut called = pin!(locks.acquire(&key));
+        assert!(poll(called.as_mut()).is_pending());
+        drop(first);
+        // In the slot, while the waiter that lets it barge is in the room.
+        let barged = locks.acquire(&key).wait();
+        let mut other = Box::pin(locks.acquire(&key));
+        AHEAD.store(ahead, Ordering::Relaxed);
+        let waits = catch_unwind(AssertUnwindSafe(|| poll(other.as_mut()).is_pending()));
+        AHEAD.store(usize::MAX, Ordering::Relaxed);
+        assert!(waits.unwrap_or(true), "two hold, {ahead}");
+        drop(other);
+        assert!(locks.try_acquire(&key).is_none());
+        assert!(poll(called.as_mut()).is_pending());
+        drop(barged);
+        assert!(poll(called.as_mut()).is_ready());
+        assert_eq!(locks.keys_in_use(), 0);
+    }
+    std::panic::set_hook(silent);
+}
+
 #[test]
 fn a_wait_is_bounded_and_a_free_key_is_taken_in_time() {
     let locks = Arc::new(KeyedLocks::<u64>::new());

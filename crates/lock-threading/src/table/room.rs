@@ -272,13 +272,16 @@ impl<K, D: Details> Room<K, D> {
     pub(super) fn admit_from_slot(
         &mut self,
         hash: u64,
-        pass: Pass,
-        held: Held<K, D>,
         alike: impl Fn(&K, &K) -> bool,
         front: &Front<'_, Held<K, D>>,
     ) -> Option<K> {
-        let Held { key, details } = held;
-        let Some(entry) = self.find_mut(hash, |kept| alike(kept, &key)) else {
+        // A comparison may panic, so the holder stays where it is until its place is known.
+        let at = front.with_holder(|holder| {
+            let is_it = |entry: &Entry<K, D>| entry.hash == hash && alike(&entry.key, &holder.key);
+            self.entries.find_bucket_index(hash, is_it)
+        })?;
+        let (pass, Held { key, details }) = front.take()?;
+        let Some(entry) = at.and_then(|at| self.entries.get_bucket_mut(at)) else {
             let state = State::Single(Single::new(pass, details));
             self.insert(Entry { hash, key, state }, front);
             return None;

@@ -317,6 +317,22 @@ pub(crate) struct Open<'a, T, R> {
 pub(crate) struct Front<'a, T>(&'a Slot<T>);
 
 impl<T> Front<'_, T> {
+    /// What the slot's holder got, if there is one.
+    fn holder(&self) -> Option<Pass> {
+        let number = self.0.number()?;
+        Some(Pass::alone(number, self.0.mode()))
+    }
+
+    /// Looks at the slot's holder.
+    pub(crate) fn with_holder<S>(&self, look: impl FnOnce(&mut T) -> S) -> Option<S> {
+        self.0.with_content(look)
+    }
+
+    /// Takes the holder out of the slot.
+    pub(crate) fn take(&self) -> Option<(Pass, T)> {
+        Some((self.holder()?, self.0.take()?))
+    }
+
     /// The number of a new hold.
     pub(crate) fn draw(&self) -> u64 {
         self.0.draw()
@@ -343,13 +359,12 @@ impl<T> Front<'_, T> {
 impl<T, R> Open<'_, T, R> {
     /// What the slot's holder got, if there is one.
     pub(crate) fn holder(&self) -> Option<Pass> {
-        let number = self.slot.number()?;
-        Some(Pass::alone(number, self.slot.mode()))
+        self.front().holder()
     }
 
     /// Looks at the slot's holder.
     pub(crate) fn with_holder<S>(&self, look: impl FnOnce(&mut T) -> S) -> Option<S> {
-        self.slot.with_content(look)
+        self.front().with_holder(look)
     }
 
     /// Takes the slot, which has no holder, unless the numbers are used up.
@@ -363,13 +378,17 @@ impl<T, R> Open<'_, T, R> {
     }
 
     /// Takes the holder out of the slot.
-    pub(crate) fn take(&self) -> Option<T> {
-        self.slot.take()
+    pub(crate) fn take(&self) -> Option<(Pass, T)> {
+        self.front().take()
     }
 
     /// The room, and the slot as it sees it.
     pub(crate) fn room(&mut self) -> (&mut R, Front<'_, T>) {
         (&mut self.room.contents, Front(self.slot))
+    }
+
+    fn front(&self) -> Front<'_, T> {
+        Front(self.slot)
     }
 }
 

@@ -7,6 +7,8 @@
 mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    pub(crate) use once_cell::race::OnceBox;
+
     #[cfg(races)]
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     // The race detector sees what is compiled with it, and so not what this does when it waits.
@@ -65,6 +67,36 @@ mod checked {
         loom::thread::yield_now();
     }
 
+    /// A place that is filled once, by whoever comes first. The checker is told that it is.
+    #[derive(Debug)]
+    pub(crate) struct OnceBox<T> {
+        is_filled: AtomicBool,
+        filling: Mutex<()>,
+        place: once_cell::race::OnceBox<T>,
+    }
+
+    impl<T> OnceBox<T> {
+        pub(crate) fn new() -> Self {
+            Self {
+                is_filled: AtomicBool::new(false),
+                filling: Mutex::new(()),
+                place: once_cell::race::OnceBox::new(),
+            }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            let is_filled = self.is_filled.load(Ordering::Acquire);
+            is_filled.then(|| self.place.get()).flatten()
+        }
+
+        pub(crate) fn get_or_init(&self, fill: impl FnOnce() -> Box<T>) -> &T {
+            let _filling = super::lock(&self.filling);
+            let value = self.place.get_or_init(fill);
+            self.is_filled.store(true, Ordering::Release);
+            value
+        }
+    }
+
     /// Time stands still in a model.
     pub(crate) fn elapsed(_since: lock_core::clock::Instant) -> std::time::Duration {
         std::time::Duration::ZERO
@@ -78,6 +110,8 @@ pub(crate) use checked::*;
 mod shuttled {
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+    pub(crate) use once_cell::race::OnceBox;
 
     pub(crate) fn pause(_turns: &mut u32) {
         shuttle::thread::yield_now();

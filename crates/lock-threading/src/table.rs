@@ -5,7 +5,6 @@
 //! user, so a key that nobody uses costs nothing.
 
 mod ask;
-mod level;
 #[cfg(all(test, any(loom, races, shuttle)))]
 mod models;
 mod room;
@@ -175,12 +174,14 @@ impl<K: Send, D: Details> Table<K, D> {
             details: &mut details,
             waker: &mut waker,
         };
-        loop {
-            if let Some(entered) = self.enter_with(ask, sought, &mut newcomer)? {
-                return Ok(entered);
+        let entered = loop {
+            match self.enter_with(ask, sought, &mut newcomer)? {
+                Some(entered) => break entered,
+                None => *newcomer.key = Some(sought.make()),
             }
-            *newcomer.key = Some(sought.make());
-        }
+        };
+        self.slots.grow_if_needed();
+        Ok(entered)
     }
 
     /// `None` if a key is needed.
@@ -193,7 +194,7 @@ impl<K: Send, D: Details> Table<K, D> {
         let (_from_slot, _from_slots);
         let mut open = self.slots.open(ask.hash);
         if self.slots.is_left_behind(&open) {
-            _from_slots = self.move_up(&mut open, ask.hash, sought);
+            _from_slots = self.move_room(&mut open, ask.hash, sought);
         }
         let same = |key: &K| sought.is(key);
         let pass = open.holder();
@@ -236,10 +237,10 @@ impl<K: Send, D: Details> Table<K, D> {
         Ok(Some(Entered::Holds(pass)))
     }
 
-    /// Moves an opened room to where slots are tried first. The result is to be dropped once nothing is
+    /// Moves an opened room to its slots among the many. The result is to be dropped once nothing is
     /// locked.
     #[cold]
-    fn move_up<'a>(
+    fn move_room<'a>(
         &'a self,
         open: &mut Open<'a, Held<K, D>, Room<K, D>>,
         hash: u64,
@@ -251,7 +252,7 @@ impl<K: Send, D: Details> Table<K, D> {
             let alike = |one: &K, other: &K| sought.are_same(one, other);
             from_slots.extend(hash.and_then(|hash| move_to_room(open, hash, alike)));
         };
-        self.slots.move_up(hash, open, empty, |room, crowd| {
+        self.slots.move_room(hash, open, empty, |room, crowd| {
             room.crowding().for_each(crowd);
         });
         from_slots

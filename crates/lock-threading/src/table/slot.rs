@@ -153,9 +153,18 @@ fn number_of(word: u64) -> u64 {
 }
 
 impl<T> Slot<T> {
-    pub(super) fn new(is_crowded: bool) -> Self {
+    pub(super) fn new() -> Self {
+        Self::with_word(FREE)
+    }
+
+    /// Bound to the mutex of its room from the start.
+    pub(super) fn crowded() -> Self {
+        Self::with_word(CROWDED)
+    }
+
+    fn with_word(word: u64) -> Self {
         Self {
-            word: AtomicU64::new(if is_crowded { CROWDED } else { FREE }),
+            word: AtomicU64::new(word),
             last: AtomicU64::new(0),
             attempt: AtomicU64::new(0),
             behind: AtomicU64::new(0),

@@ -1,10 +1,9 @@
 //! Slots for holders that are alone, and rooms behind them for everybody else.
 
 use super::Pass;
-use super::level::Level;
 pub(crate) use super::slot::{Glimpse, LAST_NUMBER, Left, Manner};
 use super::slot::{Look, Slot};
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, OnceBox, Ordering, lock};
 
 /// Each slot belongs to a room, by the remainder of its number.
 const REMAINDERS: usize = 256;
@@ -12,7 +11,7 @@ const REMAINDERS: usize = 256;
 /// How many slots there are at first, which fit the nearest cache.
 pub(crate) const FIRST_SLOTS: usize = REMAINDERS;
 
-/// How often slots may be found taken by other keys before there are more of them.
+/// How often newcomers may meet another key before there are more slots.
 const ENOUGH: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
 
 /// Which room, by the remainder, and how many rooms there are. The first remainders have a room each.
@@ -41,21 +40,21 @@ const fn rooms() -> ([u8; REMAINDERS], usize) {
 /// room: the slot then changes only under the room's mutex, as long as a key of it is held there.
 ///
 /// Few slots are quick to reach, and many seldom have two keys at a time. So there are few at first,
-/// and more once it has happened often enough. Each room then [moves up](Self::move_up) by itself:
-/// until it has, its slots of the new level are crowded, so that whoever tries them comes to the
-/// room; from then on those of the old level are.
+/// and many once newcomers have met other keys often enough. Each room then [moves](Self::move_room)
+/// by itself: until it has, its slots among the many are crowded, so that whoever tries them comes to
+/// the room; from then on those among the few are, for good.
 ///
-/// Invariant: at most one level's slots of a room are not crowded for good, and that is the level
-/// which the room knows.
+/// Invariant: a slot among the many is not free, nor held, before the slots of its room among the few
+/// are crowded for good, with nobody in them. So whichever of its two slots somebody tries for a hash,
+/// it is the one where holders are, or crowded.
 #[derive(Debug)]
 pub(crate) struct Slots<T, R> {
-    /// Of all levels, one after another.
-    slots: Box<[Slot<T>]>,
-    first: Level,
-    /// The level that is tried first. Whoever sees an old one, or one where a room has not arrived,
-    /// finds the slot crowded.
-    level: AtomicU64,
-    /// How often a slot of this level was found taken by another key.
+    few: Box<[Slot<T>]>,
+    /// Tried from when it is there.
+    many: OnceBox<Box<[Slot<T>]>>,
+    /// How many that is.
+    most: usize,
+    /// How often a newcomer has met another key.
     met: AtomicU64,
     rooms: Box<[Room<R>]>,
 }
@@ -67,8 +66,8 @@ struct Room<R>(Mutex<Inside<R>>);
 
 #[derive(Debug)]
 struct Inside<R> {
-    /// Where its slots are.
-    level: Level,
+    /// Its slots are among the many.
+    has_moved: bool,
     contents: R,
 }
 
@@ -78,25 +77,25 @@ const TAG_SHIFT: u32 = 46;
 const TAG_MASK: u64 = (1 << 9) - 1;
 
 impl<T: Send, R: Default> Slots<T, R> {
-    /// Slots for `first` holders, a power of two and at most [`FIRST_SLOTS`], and in the end for at
-    /// least `slots`.
-    pub(crate) fn new(first: usize, slots: usize) -> Self {
-        let slots = slots
+    /// Slots for at least `few` holders at first, at most [`REMAINDERS`], and for at least `most` once
+    /// they are needed; each rounded up to a power of two.
+    pub(crate) fn new(few: usize, most: usize) -> Self {
+        let most = most
             .clamp(1, 1 << (TAG_SHIFT - SLOT_SHIFT))
             .next_power_of_two();
-        let first = Level::first(slots.min(first));
-        let all = first.all_up_to(slots);
-        let rooms = ROOMS.1.min(first.len());
-        let inside = || Inside {
-            level: first,
-            contents: R::default(),
-        };
+        let few = few.next_power_of_two().min(most);
+        let rooms = (0..ROOMS.1.min(few)).map(|_| {
+            Room(Mutex::new(Inside {
+                has_moved: false,
+                contents: R::default(),
+            }))
+        });
         Self {
-            slots: (0..all).map(|at| Slot::new(at >= first.len())).collect(),
-            first,
-            level: AtomicU64::new(first.to_bits()),
+            few: (0..few).map(|_| Slot::new()).collect(),
+            many: OnceBox::new(),
+            most,
             met: AtomicU64::new(0),
-            rooms: (0..rooms).map(|_| Room(Mutex::new(inside()))).collect(),
+            rooms: rooms.collect(),
         }
     }
 
@@ -170,8 +169,9 @@ impl<T: Send, R: Default> Slots<T, R> {
     /// Opens the room behind the slot of `hash`.
     #[inline(always)]
     pub(crate) fn open(&self, hash: u64) -> Open<'_, T, R> {
-        let room = lock(&self.rooms[room_of(self.first.index(number(hash)))].0);
-        let slot = &self.slots[room.level.index(number(hash))];
+        let number = number(hash);
+        let room = lock(&self.rooms[room_of(number & (self.few.len() - 1))].0);
+        let slot = slot_of(self.slots(&room), number);
         slot.crowd();
         Open {
             tag: tag(hash),
@@ -184,7 +184,7 @@ impl<T: Send, R: Default> Slots<T, R> {
     pub(crate) fn visit(&self, mut holder: impl FnMut(&mut T, Pass), mut room: impl FnMut(&mut R)) {
         for (at, each) in self.rooms.iter().enumerate() {
             let mut inside = lock(&each.0);
-            for slot in self.slots_of(at, inside.level) {
+            for slot in self.slots_of(at, self.slots(&inside)) {
                 if slot.look() == Look::Free {
                     continue;
                 }
@@ -197,99 +197,110 @@ impl<T: Send, R: Default> Slots<T, R> {
         }
     }
 
-    /// A new key has come to an opened slot. If there is often another one, there are more slots.
+    /// A new key has come to an opened slot. Counts whether it meets another one there.
     pub(crate) fn note_newcomer(&self, Front(slot): &Front<'_, T>) {
-        if slot.number().is_none() && !slot.has_behind() {
-            return;
-        }
-        let level = self.level();
-        let Some(next) = level.next(self.slots.len()) else {
-            return;
-        };
-        if self.met.fetch_add(1, Ordering::Relaxed) + 1 < ENOUGH {
-            return;
-        }
-        let (old, new) = (level.to_bits(), next.to_bits());
-        let is_first = self
-            .level
-            .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
-        if is_first.is_ok() {
-            self.met.store(0, Ordering::Relaxed);
+        let meets = slot.number().is_some() || slot.has_behind();
+        if meets && self.may_grow() {
+            self.met.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Whether an opened room has not arrived at the level that is tried first.
+    /// Makes many slots, if newcomers have met other keys often enough. With nothing locked, for it
+    /// takes a while.
+    #[inline]
+    pub(crate) fn grow_if_needed(&self) {
+        if self.may_grow() && self.met.load(Ordering::Relaxed) >= ENOUGH {
+            let many = || Box::new((0..self.most).map(|_| Slot::crowded()).collect());
+            self.many.get_or_init(many);
+        }
+    }
+
+    #[inline]
+    fn may_grow(&self) -> bool {
+        self.many.get().is_none() && self.few.len() < self.most
+    }
+
+    /// Whether there are many slots, and an opened room has not moved there.
     #[inline]
     pub(crate) fn is_left_behind(&self, open: &Open<'_, T, R>) -> bool {
-        open.room.level != self.level()
+        !open.room.has_moved && self.many.get().is_some()
     }
 
-    /// Moves a room, which was opened for `hash`, to the level that is tried first.
+    /// Moves a room, which was opened for `hash`, to its slots among the many.
     ///
     /// `empty` takes the holder out of the opened slot, if there is one, into the room; `crowding`
     /// tells the hash of each entry there that keeps its slot crowded.
-    pub(crate) fn move_up<'a>(
+    pub(crate) fn move_room<'a>(
         &'a self,
         hash: u64,
         open: &mut Open<'a, T, R>,
         mut empty: impl FnMut(&mut Open<'a, T, R>),
         crowding: impl Fn(&R, &mut dyn FnMut(u64)),
     ) {
-        let room = room_of(self.first.index(number(hash)));
-        while self.is_left_behind(open) {
-            let level = open.room.level;
-            let Some(next) = level.next(self.slots.len()) else {
-                return;
-            };
-            // If a key panics while it is compared, then the room stays here, and some of its slots
-            // are crowded until somebody opens them.
-            for slot in self.slots_of(room, level) {
-                slot.crowd();
-                open.slot = slot;
-                empty(open);
-            }
-            // From here on nothing of users runs.
-            for at in self.numbers_of(room, next) {
-                let old = &self.slots[level.index(at)];
-                self.slots[next.index(at)].take_over_from(old);
-            }
-            crowding(&open.room.contents, &mut |hash| {
-                self.slots[next.index(number(hash))].count_behind(1);
-            });
-            self.slots_of(room, next).for_each(Slot::leave_alone);
-            open.room.level = next;
-            open.slot = &self.slots[next.index(number(hash))];
-            open.slot.crowd();
+        let Some(many) = self.many.get() else {
+            return;
+        };
+        let room = room_of(number(hash) & (self.few.len() - 1));
+        // If a key panics while it is hashed or compared, then the room stays here, and some of its
+        // slots are crowded until somebody opens them.
+        for slot in self.slots_of(room, &self.few) {
+            slot.crowd();
+            open.slot = slot;
+            empty(open);
+        }
+        // From here on nothing of users runs.
+        for number in self.numbers_of(room, many.len()) {
+            slot_of(many, number).take_over_from(slot_of(&self.few, number));
+        }
+        crowding(&open.room.contents, &mut |hash| {
+            slot_of(many, number(hash)).count_behind(1);
+        });
+        self.slots_of(room, many).for_each(Slot::leave_alone);
+        open.room.has_moved = true;
+        open.slot = slot_of(many, number(hash));
+        open.slot.crowd();
+    }
+
+    /// Those where the holders of a room are.
+    #[inline]
+    fn slots(&self, room: &Inside<R>) -> &[Slot<T>] {
+        match self.many.get() {
+            Some(many) if room.has_moved => many,
+            _ => &self.few,
         }
     }
 
-    /// The slots of a room.
-    fn slots_of(&self, room: usize, level: Level) -> impl Iterator<Item = &Slot<T>> {
-        let numbers = self.numbers_of(room, level);
-        numbers.map(move |number| &self.slots[level.index(number)])
+    /// The slots of a room, among these.
+    fn slots_of<'a>(
+        &self,
+        room: usize,
+        slots: &'a [Slot<T>],
+    ) -> impl Iterator<Item = &'a Slot<T>> + use<'a, T, R> {
+        let numbers = self.numbers_of(room, slots.len());
+        numbers.map(move |number| &slots[number])
     }
 
-    fn numbers_of(&self, room: usize, level: Level) -> impl Iterator<Item = usize> + use<T, R> {
-        let step = self.first.len();
+    fn numbers_of(&self, room: usize, len: usize) -> impl Iterator<Item = usize> + use<T, R> {
+        let step = self.few.len();
         let own = (0..step).filter(move |remainder| room_of(*remainder) == room);
-        own.flat_map(move |first| (first..level.len()).step_by(step))
+        own.flat_map(move |first| (first..len).step_by(step))
     }
 
     #[inline]
     fn slot(&self, hash: u64) -> &Slot<T> {
-        &self.slots[self.level().index(number(hash))]
-    }
-
-    #[inline]
-    fn level(&self) -> Level {
-        Level::from_bits(self.level.load(Ordering::Relaxed))
+        slot_of(self.many.get().unwrap_or(&self.few), number(hash))
     }
 }
 
-/// What the number of a hash's slot is the remainder of, at every level.
+/// What the number of a slot is the remainder of, however many there are.
 #[inline]
 fn number(hash: u64) -> usize {
     (hash >> SLOT_SHIFT) as usize
+}
+
+#[inline]
+fn slot_of<T>(slots: &[Slot<T>], number: usize) -> &Slot<T> {
+    &slots[number & (slots.len() - 1)]
 }
 
 fn room_of(slot: usize) -> usize {

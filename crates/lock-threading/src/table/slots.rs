@@ -11,8 +11,9 @@ const REMAINDERS: usize = 256;
 /// How many slots there are at first, which fit the nearest cache.
 pub(crate) const FIRST_SLOTS: usize = REMAINDERS;
 
-/// How often newcomers may meet another key before there are more slots.
-const ENOUGH: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
+/// How often newcomers may meet another key before there are more slots. Few times, for threads that
+/// meet in a slot once have taken its cache line from each other a hundred times.
+const ENOUGH: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
 
 /// Which room, by the remainder, and how many rooms there are. The first remainders have a room each.
 const ROOMS: ([u8; REMAINDERS], usize) = rooms();

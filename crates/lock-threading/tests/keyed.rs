@@ -219,7 +219,7 @@ fn a_key_may_panic_or_use_the_locks_while_it_is_cloned() {
 /// Of two, the comparison that is this far ahead panics.
 static AHEAD: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-#[derive(Clone, Hash)]
+#[derive(Clone)]
 struct Brittle(u64);
 
 impl PartialEq for Brittle {
@@ -230,6 +230,12 @@ impl PartialEq for Brittle {
 }
 
 impl Eq for Brittle {}
+
+impl std::hash::Hash for Brittle {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 #[test]
 fn a_key_that_panics_when_compared_ends_no_hold() {

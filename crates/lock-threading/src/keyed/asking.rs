@@ -96,7 +96,7 @@ where
             fairness: self.locks.threads,
             waker: None,
         };
-        match self.enter(table, &ask) {
+        match table.enter(&ask, self, ()) {
             Ok(Entered::Holds(pass)) => self.guard(table, hash, pass),
             Ok(Entered::Contended | Entered::Waits(_)) | Err(_) => None,
         }
@@ -179,7 +179,7 @@ where
     ) -> Poll<Result<KeyGuard<'a, K>, Refused>> {
         let attempt = OwnerToken::mint().counter();
         let ask = self.ask(hash, attempt, fairness, Some(waker));
-        match self.enter(table, &ask)? {
+        match table.enter(&ask, self, ())? {
             Entered::Holds(pass) => {
                 let guard = self.guard(table, hash, pass);
                 guard.map_or(Poll::Pending, |guard| Poll::Ready(Ok(guard)))
@@ -224,14 +224,6 @@ where
         }
     }
 
-    fn enter(&self, table: &Table<K, ()>, ask: &Ask<'_>) -> Result<Entered, Refused> {
-        let sought = SoughtKey {
-            key: self.key,
-            hasher: &self.locks.hasher,
-        };
-        table.enter(ask, &sought, ())
-    }
-
     fn ask<'w>(
         &self,
         hash: u64,
@@ -261,14 +253,9 @@ where
     }
 }
 
-struct SoughtKey<'k, Q: ?Sized, S> {
-    key: &'k Q,
-    hasher: &'k S,
-}
-
-impl<K, Q, S> Sought<K> for SoughtKey<'_, Q, S>
+impl<K, Q, S, O> Sought<K> for Asking<'_, '_, K, Q, S, O>
 where
-    K: Borrow<Q>,
+    K: Borrow<Q> + Send,
     Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     S: BuildHasher,
 {
@@ -281,7 +268,7 @@ where
     }
 
     fn hash_of(&self, key: &K) -> u64 {
-        self.hasher.hash_one(key.borrow())
+        self.locks.hasher.hash_one(key.borrow())
     }
 
     fn are_same(&self, one: &K, other: &K) -> bool {

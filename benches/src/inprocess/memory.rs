@@ -5,16 +5,19 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use lock_benches::{Bar, Role, Session, Table};
 
+use crate::allocations::bytes;
 use crate::keys::keys;
 use crate::locks::{LockMap, Lockable, Locks, Ours, Seed};
 
 const KEYS: usize = 1_000_000;
+const SOME: usize = 1_000;
 const NAMES: [&str; 4] = ["ours", "lockmap", "lockable", "seed"];
 
 pub(crate) fn measure(session: &mut Session) -> Result<()> {
     let rounds = session.section("memory", |round| {
         for who in NAMES {
-            let (left, held) = ask(who)?;
+            let [fixed, left, held] = ask(who)?;
+            round.record(format!("{who}, kB fixed"), fixed / 1024.0);
             round.record(format!("{who}, kB left"), left / 1024.0);
             round.record(format!("{who}, bytes per held key"), held / KEYS as f64);
         }
@@ -31,47 +34,51 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         &Bar::at_most("bytes-per-held-key", 110.0),
         |round| round.get("ours, bytes per held key"),
     );
-    let mut table = Table::new(["1,000,000 keys", "kB left after", "bytes per held key"]);
+    let mut table = Table::new([
+        "1,000,000 keys",
+        "kB fixed",
+        "kB left",
+        "bytes per held key",
+    ]);
     for who in NAMES {
-        let left = format!("{:.0}", rounds.median(&format!("{who}, kB left")));
-        let held = format!(
-            "{:.0}",
-            rounds.median(&format!("{who}, bytes per held key"))
-        );
-        table.row([who.to_owned(), left, held]);
+        let columns = ["kB fixed", "kB left", "bytes per held key"];
+        let figures = columns.map(|column| rounds.median(&format!("{who}, {column}")));
+        let cells = figures.map(|figure| format!("{figure:.0}"));
+        table.row(std::iter::once(who.to_owned()).chain(cells));
     }
     session.show(table);
     Ok(())
 }
 
-fn ask(who: &str) -> Result<(f64, f64)> {
+fn ask(who: &str) -> Result<[f64; 3]> {
     let output = Role::new("memory").command(&[who])?.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let (left, held) = text
-        .trim()
-        .split_once(' ')
-        .with_context(|| format!("the process for `{who}` said `{text}`"))?;
-    Ok((left.parse()?, held.parse()?))
+    let figures: Vec<f64> = text
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    let figures = <[f64; 3]>::try_from(figures).ok();
+    figures.with_context(|| format!("the process for `{who}` said `{text}`"))
 }
 
 /// The part of the other process: locks every key once, then holds all of them.
 pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
-    let (left, held) = match (name, arguments.first().map(String::as_str)) {
+    let [fixed, left, held] = match (name, arguments.first().map(String::as_str)) {
         ("memory", Some("ours")) => {
             let locks = Ours::new();
             weigh(&locks, |locks, keys, weigh| {
-                let mut guards = Vec::with_capacity(KEYS);
+                let mut guards = Vec::with_capacity(keys.len());
                 guards.extend(keys.iter().map(|key| locks.acquire(key).wait()));
                 weigh();
             })
         }
         ("memory", Some("lockmap")) => weigh(&LockMap::new(), |locks, keys, weigh| {
-            let mut guards = Vec::with_capacity(KEYS);
+            let mut guards = Vec::with_capacity(keys.len());
             guards.extend(keys.iter().map(|key| locks.entry_by_ref(key.as_str())));
             weigh();
         }),
         ("memory", Some("lockable")) => weigh(&Lockable::new(), |locks, keys, weigh| {
-            let mut guards = Vec::with_capacity(KEYS);
+            let mut guards = Vec::with_capacity(keys.len());
             guards.extend(keys.iter().map(|key| locks.blocking_lock(key.clone())));
             weigh();
         }),
@@ -79,25 +86,28 @@ pub(crate) fn play(name: &str, arguments: &[String]) -> Result<ExitCode> {
         ("memory", Some("seed")) => weigh(&Seed::default(), |_, _, weigh| weigh()),
         _ => bail!("no role `{name}` with {arguments:?}"),
     };
-    println!("{left} {held}");
+    println!("{fixed} {left} {held}");
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is there as soon as some keys are held at a time, what all keys leave behind in addition, and
+/// how much more memory the process takes while all are held. What was given back is not left, even if
+/// the system's allocator keeps it.
 fn weigh<L: Locks>(
     locks: &L,
-    hold: impl FnOnce(&L, &[crate::keys::Key], &mut dyn FnMut()),
-) -> (usize, usize) {
+    hold: impl Fn(&L, &[crate::keys::Key], &mut dyn FnMut()),
+) -> [usize; 3] {
     let keys = keys(KEYS);
-    // The fixed part is there from the first use.
-    locks.with(&keys[0], || {});
-    let before = resident();
+    let first = bytes();
+    hold(locks, &keys[..SOME], &mut || {});
+    let (fixed, before) = (bytes() - first, resident());
     keys.iter().for_each(|key| locks.with(key, || {}));
-    let left = resident().saturating_sub(before);
     let mut held = 0;
     hold(locks, &keys, &mut || {
-        held = resident().saturating_sub(before)
+        held = resident().saturating_sub(before);
     });
-    (left, held)
+    let left = bytes() - first - fixed;
+    [fixed.max(0) as usize, left.max(0) as usize, held]
 }
 
 /// Bytes of this process in memory.

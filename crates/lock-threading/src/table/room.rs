@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A room that is nearly empty keeps this much space, and gives the rest back.
-const SPARE: usize = 32;
+const SPARE: usize = 16;
 
 /// A key that is held or waited for.
 #[derive(Debug)]

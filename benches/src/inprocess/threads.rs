@@ -10,6 +10,8 @@ use crate::keys::{Key, keys};
 use crate::locks::{KeyMutex, LockMap, Lockable, Locks, Ours, TunedSeed};
 
 const CALLS: usize = 300_000;
+/// Before it is measured: tables get their size by then.
+const WARM_UP: usize = 50_000;
 const NAMES: [&str; 6] = [
     "ours",
     "lockmap",
@@ -80,17 +82,21 @@ fn record(round: &mut Round, who: &str, sharing: Sharing, keys: &Arc<Vec<Key>>, 
     let work = |offset: usize| {
         let (keys, locks, start) = (Arc::clone(keys), Arc::clone(&locks), Arc::clone(&start));
         std::thread::spawn(move || {
-            start.wait();
-            let began = Instant::now();
             let mine = match sharing {
                 Sharing::Apart => &keys[offset..offset + keys.len() / 2],
                 Sharing::Same => &keys[..],
             };
             let skip = offset % mine.len();
-            for key in mine.iter().cycle().skip(skip).take(CALLS) {
-                locks.with(key, || {});
-            }
-            began.elapsed()
+            let run = |calls| {
+                start.wait();
+                let began = Instant::now();
+                for key in mine.iter().cycle().skip(skip).take(calls) {
+                    locks.with(key, || {});
+                }
+                began.elapsed()
+            };
+            run(WARM_UP);
+            run(CALLS)
         })
     };
     let both = [work(0), work(keys.len() / 2)];

@@ -11,9 +11,9 @@ const REMAINDERS: usize = 256;
 /// How many slots there are at first, which fit the nearest cache.
 pub(crate) const FIRST_SLOTS: usize = REMAINDERS;
 
-/// How often newcomers may meet another key before there are more slots. Few times, for threads that
-/// meet in a slot once have taken its cache line from each other a hundred times.
-const ENOUGH: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
+/// How often newcomers meet another key before there are more slots. Not often, for where two threads
+/// meet once, they have taken cache lines from each other a thousand times.
+const ENOUGH: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 2 };
 
 /// Which room, by the remainder, and how many rooms there are. The first remainders have a room each.
 const ROOMS: ([u8; REMAINDERS], usize) = rooms();
@@ -52,13 +52,18 @@ const fn rooms() -> ([u8; REMAINDERS], usize) {
 pub(crate) struct Slots<T, R> {
     few: Box<[Slot<T>]>,
     /// Tried from when it is there.
-    many: OnceBox<Box<[Slot<T>]>>,
+    many: OnceBox<Many<T>>,
     /// How many that is.
     most: usize,
     /// How often a newcomer has met another key.
     met: AtomicU64,
     rooms: Box<[Room<R>]>,
 }
+
+/// Padded, for everybody looks at it each time.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Many<T>(Box<[Slot<T>]>);
 
 /// Padded, so that threads in different rooms do not meet.
 #[derive(Debug)]
@@ -211,7 +216,7 @@ impl<T: Send, R: Default> Slots<T, R> {
     #[inline]
     pub(crate) fn grow_if_needed(&self) {
         if self.may_grow() && self.met.load(Ordering::Relaxed) >= ENOUGH {
-            let many = || Box::new((0..self.most).map(|_| Slot::crowded()).collect());
+            let many = || Box::new(Many((0..self.most).map(|_| Slot::crowded()).collect()));
             self.many.get_or_init(many);
         }
     }
@@ -238,7 +243,7 @@ impl<T: Send, R: Default> Slots<T, R> {
         mut empty: impl FnMut(&mut Open<'a, T, R>),
         crowding: impl Fn(&R, &mut dyn FnMut(u64)),
     ) {
-        let Some(many) = self.many.get() else {
+        let Some(Many(many)) = self.many.get() else {
             return;
         };
         let room = room_of(number(hash) & (self.few.len() - 1));
@@ -266,7 +271,7 @@ impl<T: Send, R: Default> Slots<T, R> {
     #[inline]
     fn slots(&self, room: &Inside<R>) -> &[Slot<T>] {
         match self.many.get() {
-            Some(many) if room.has_moved => many,
+            Some(Many(many)) if room.has_moved => many,
             _ => &self.few,
         }
     }
@@ -289,7 +294,8 @@ impl<T: Send, R: Default> Slots<T, R> {
 
     #[inline]
     fn slot(&self, hash: u64) -> &Slot<T> {
-        slot_of(self.many.get().unwrap_or(&self.few), number(hash))
+        let slots = self.many.get().map_or(&self.few, |Many(many)| many);
+        slot_of(slots, number(hash))
     }
 }
 

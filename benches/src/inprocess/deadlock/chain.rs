@@ -7,7 +7,8 @@ use lock_manager::{Acquire, AcquireOptions, Lock, LockGuard, LockManager, OwnerI
 use super::{Both, poll};
 
 const LENGTH: usize = 50;
-const SAMPLES: usize = 20_000;
+/// So many that a round is long beside the steps in which the system counts who used the processor.
+const SAMPLES: usize = 200_000;
 const ADDED: &str = "added us";
 
 pub(super) fn measure(session: &mut Session) -> Result<()> {

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use lock_core::{
-    AcquireOptions, ErrorKind, InspectQuery, KeyReport, Lock, LockBackend, LockKey, Mode,
-    OwnerToken, Released, Request, Step, Wait, acquire_all, block_on, runtime,
+    AcquireOptions, Change, ErrorKind, Grant, InspectQuery, KeyReport, Lock, LockBackend, LockKey,
+    Mode, OwnerToken, ProcessNonce, Released, Request, Step, Wait, acquire_all, block_on, runtime,
 };
 use lock_threading::ThreadingBackend;
 
@@ -67,6 +67,37 @@ fn asking_again_while_waiting_takes_no_second_place() {
     backend.abandon(&key(), request.attempt);
     drop(held);
     assert_eq!(backend.keys_in_use(), 0);
+}
+
+#[test]
+fn the_token_of_another_process_is_nobody_here() {
+    let backend = ThreadingBackend::new();
+    let other = ProcessNonce::from_bits(!ProcessNonce::current().to_bits());
+    // One is alone in its slot, the other in the room.
+    for mode in [Mode::Exclusive, Mode::permit(3).unwrap()] {
+        let request = Request::new(OwnerToken::mint(), mode, Wait::Forever);
+        let Step::Ready(Ok(Some(grant))) = backend.acquire(&key(), &request) else {
+            panic!("not granted");
+        };
+        let foreign = Grant {
+            attempt: OwnerToken::from_parts(other, grant.attempt.counter()),
+            ..grant.clone()
+        };
+        let Step::Ready(released) = backend.release(&key(), &foreign) else {
+            panic!("not answered");
+        };
+        assert_eq!(released.unwrap(), Released::AlreadyLost, "{mode}");
+        backend.abandon(&key(), foreign.attempt);
+        let Step::Ready(altered) = backend.alter(&key(), &foreign, Change::Detach) else {
+            panic!("not answered");
+        };
+        assert_eq!(altered.unwrap_err().kind(), ErrorKind::Lost, "{mode}");
+        let holders = report(&backend).holders;
+        assert_eq!(holders.len(), 1, "{mode}");
+        assert_eq!(holders[0].attempt, grant.attempt);
+        backend.abandon(&key(), grant.attempt);
+        assert_eq!(backend.keys_in_use(), 0, "{mode}");
+    }
 }
 
 #[test]

@@ -110,6 +110,10 @@ impl Tables {
     /// Ends an attempt in any state; returns whether it was there.
     #[inline]
     pub(super) fn leave(&self, place: &Place, attempt: OwnerToken) -> bool {
+        // The table knows attempts by what tells them apart within this process.
+        if attempt.process() != ProcessNonce::current() {
+            return false;
+        }
         let (table, attempt) = (self.current(), attempt.counter());
         match table.release_attempt(place.hash, attempt) {
             Ok(was_there) => was_there,

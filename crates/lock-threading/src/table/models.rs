@@ -5,6 +5,7 @@
 //! which `ThreadSanitizer` watches. Run them by `cargo xtask models`, which also checks how many
 //! executions there were.
 
+mod common;
 #[cfg(loom)]
 mod exhaustive;
 #[cfg(not(loom))]
@@ -19,6 +20,10 @@ use lock_core::Mode;
 use super::{Ask, Attempt, Claim, Details, Entered, Held, Manner, Table};
 use crate::Fairness;
 use crate::sync::{AtomicBool, Ordering};
+#[cfg(loom)]
+use exhaustive::run;
+#[cfg(not(loom))]
+use random::run;
 use world::{Count, Key, Shared, Waiter, ask, hash, held, mint};
 
 #[cfg(loom)]
@@ -260,4 +265,15 @@ fn a_waiter_leaves_before_another(fairness: Fairness) {
     leaver.join().unwrap();
     waiter.join().unwrap();
     assert!(shared.is_empty());
+}
+
+/// Runs a model by the checker at hand, and says how often.
+fn check(name: &'static str, model: impl Fn() + Sync + Send + 'static) {
+    let count = Arc::new(Count::new(name));
+    let counted = Arc::clone(&count);
+    run(move || {
+        counted.one();
+        model();
+    });
+    count.report();
 }

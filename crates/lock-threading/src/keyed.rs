@@ -108,7 +108,7 @@ impl<K: Send, S> KeyedLocks<K, S> {
     }
 
     /// How many places there may be for keys that are held by one alone. There are 256 at first,
-    /// which the nearest cache holds, and all of these once keys have met in one twice. A key
+    /// which the nearest cache holds, and all of these once keys have met there twice. A key
     /// whose place is taken by another one has a hash table behind it, at a fifth of the speed; so
     /// have several times as many as are held at a time. Each takes 64 bytes, or more for keys of
     /// more than 32. Default: 65,536, which is 4 MiB once they are needed.

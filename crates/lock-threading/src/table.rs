@@ -71,11 +71,11 @@ pub(crate) struct Wakers {
 }
 
 impl Wakers {
-    pub(crate) fn add(&mut self, waker: Waker) {
+    pub(crate) fn add(&mut self, waker: Option<Waker>) {
         if self.first.is_none() {
-            self.first = Some(waker);
+            self.first = waker;
         } else {
-            self.others.push(waker);
+            self.others.extend(waker);
         }
     }
 
@@ -350,10 +350,7 @@ impl<K: Send, D: Details> Table<K, D> {
                 queue.holder_mut(attempt)?;
                 let changed = change(queue, &mut |seat| {
                     seat.grant(front.draw());
-                    seat.waker
-                        .take()
-                        .into_iter()
-                        .for_each(|waker| wakers.add(waker));
+                    wakers.add(seat.waker.take());
                 });
                 seat::seat_permits(queue);
                 Some(changed)

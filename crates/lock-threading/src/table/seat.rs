@@ -211,9 +211,7 @@ pub(super) fn admit<D: Details>(
                 Mode::Shared | Mode::Permit(_) => front.draw(),
             });
         }
-        if let Some(waker) = seat.waker.take() {
-            wakers.add(waker);
-        }
+        wakers.add(seat.waker.take());
         if stays { Turn::Stay } else { Turn::Enter }
     });
     seat_permits(queue);
